@@ -1,0 +1,54 @@
+# Two commands set everything up and need nothing but Python 3.11+ and make: `make demo` and `make test`.
+# PYTHON=python3.12 picks another Python. The README says how to get PyTorch's CPU build.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test test-fast lint format results figures adder clean
+help:
+	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
+	@echo "make test       lint, types and all tests"
+	@echo "make test-fast  the tests without training and packaging"
+	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
+	@echo "make figures    draw the README's figures from the committed results"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LoopLM needs Python 3.11 or newer: PYTHON=python3.11 make ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/looplm train first-light
+
+test: lint
+	$(BIN)/pytest -n 2
+
+test-fast: $(INSTALLED)
+	$(BIN)/pytest -n 2 -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The committed results, from nothing: 5 seeds of the preset and of each control, two at a time.
+SEEDS := 0 1 2 3 4
+PRESETS := first-light first-light-rope first-light-static
+STUDY := runs/study
+MODELS := $(foreach preset,$(PRESETS),$(foreach seed,$(SEEDS),$(STUDY)/$(preset)-$(seed)))
+
+results: $(INSTALLED)
+	$(MAKE) -j2 $(MODELS)
+	$(BIN)/looplm eval $(MODELS) --n 2000 --n-long 500 --seed 2 --out $(STUDY)/first-light.json
+	cp $(STUDY)/first-light.json docs/data/first-light.json
+
+$(MODELS):
+	OMP_NUM_THREADS=1 $(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
+		--seed $(lastword $(subst -, ,$(@F))) --out $@

@@ -1,0 +1,7 @@
+"""`python -m looplm` is `looplm`."""
+
+import sys
+
+from looplm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,48 @@
+"""What the command line prints, and where: results to standard output, everything else to standard error."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from looplm.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+FAILED = 1
+"""Exit code: the work was done, and part of it failed."""
+REFUSED = 2
+"""Exit code: the input was refused; nothing was done."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+def output() -> Console:
+    """For results. Colours only on a terminal, and none where NO_COLOR is set."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def notes() -> Console:
+    """For progress and remarks."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def fail(message: str) -> None:
+    """One line on standard error."""
+    print(f"looplm: {' '.join(message.split())}", file=sys.stderr)
+
+
+def find_device(name: str) -> "torch.device":
+    """The device of this name.
+
+    Raises:
+        InputError: if it is unknown, or this machine has none.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name.split(":")[0], False):
+        there = ", ".join(kind for kind, present in available.items() if present)
+        raise InputError(f"the device {name!r} is not available here; there is: {there}.")
+    return torch.device(name)

@@ -1,0 +1,97 @@
+"""`looplm eval` and `looplm report`: numbers of trained models, and their tables and figures."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from looplm.cli.console import find_device, notes, output
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Test trained adders on fresh sums; the table compares them with target, origin and controls."""
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Runs, checkpoints, or names of shipped models."""
+    digits: tuple[int, ...] = ()
+    """Digits of each operand; default: those of the model's preset."""
+    n: int = 200
+    """Problems per test set and digit count."""
+    n_long: int | None = None
+    """The same from 100 digits on; default: n."""
+    seed: int = 1
+    """Fixes the test sets."""
+    halting: Literal["preset", "fixed", "two-equal-argmaxes"] = "preset"
+    """When a token stops; preset: as the model's preset says."""
+    max_loops: int | None = None
+    """Most loops of a token; default: the preset's."""
+    out: Path | None = None
+    """Also write the numbers as a summary; the file must not exist."""
+    json: bool = False
+    """Print the summary as JSON, in place of the table."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+    def run(self) -> int:
+        """Evaluate each model in turn."""
+        from looplm.cli.tables import print_comparison
+        from looplm.errors import InputError
+        from looplm.experiments.evaluation import evaluate_checkpoint
+        from looplm.experiments.results import control_results, make_summary
+        from looplm.files import refuse_existing, to_json, write_file
+
+        if not self.models:
+            raise InputError("no model was given; give a run, a checkpoint, or the name of a shipped model, such as adder.")
+        if self.out:
+            refuse_existing(self.out)
+        rule = None if self.halting == "preset" else self.halting
+        results = [
+            evaluate_checkpoint(
+                model,
+                digits=self.digits,
+                problems_per_cell=lambda digits: (self.n_long or self.n) if digits >= 100 else self.n,
+                seed=self.seed,
+                rule=rule,
+                max_loops=self.max_loops,
+                device=find_device(self.device),
+                on_message=notes().print,
+            )
+            for model in self.models
+        ]
+        summary = make_summary(results)
+        if self.out:
+            write_file(self.out, to_json(summary))
+        if self.json:
+            print(json.dumps(summary))
+        else:
+            print_comparison(output(), results, control_results(results[0]["preset"]))
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Print the table of a summary and draw its figure; nothing is computed anew."""
+
+    summary: Annotated[Path, tyro.conf.Positional]
+    """A summary.json, or the run that holds it."""
+    figure: Path | None = None
+    """Draw accuracy by digits to this file, as .svg and .png."""
+
+    def run(self) -> int:
+        """Render from the summary alone."""
+        from looplm.cli.tables import print_comparison
+        from looplm.evaluate.figures import accuracy_figure, save_figure
+        from looplm.experiments.results import by_preset, figure_lines, read_summary, trained_range
+
+        groups = by_preset(read_summary(self.summary)["results"])
+        main = next(iter(groups))
+        controls = [result for name, group in groups.items() if name != main for result in group]
+        console = output()
+        print_comparison(console, groups[main], controls)
+        if self.figure:
+            figure = accuracy_figure(figure_lines(groups[main], controls), trained_range(groups[main][0]))
+            console.print("wrote " + " and ".join(map(str, save_figure(figure, self.figure))))
+        return 0

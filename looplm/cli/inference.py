@@ -1,0 +1,122 @@
+"""`looplm solve` and `looplm trace`: what a trained adder says, and what it was thinking."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from looplm.cli.console import FAILED, fail, find_device, notes, output
+
+if TYPE_CHECKING:
+    from looplm.evaluate.solve import Solution
+
+_LINES_AT_A_TIME = 512
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Add with a trained model: one sum, or one a line from a file or from standard input."""
+
+    problem: Annotated[str, tyro.conf.Positional]
+    """A sum such as 978+457, a file with one a line, or - for standard input; up to 1,000 digits each."""
+    model: str = "adder"
+    """A run, a checkpoint, or the name of a shipped model."""
+    json: bool = False
+    """Print one JSON object a line: problem, answer, loops taken per answer token."""
+    check: bool = False
+    """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+    def run(self) -> int:
+        """Solve in batches; a bad line of a file is reported and passed over."""
+        from looplm.checkpoint import load
+        from looplm.data.addition import parse_problem
+        from looplm.errors import InputError
+        from looplm.evaluate.solve import solve
+
+        lines, whole_file = self._lines()
+        if not whole_file:
+            parse_problem(self.problem)  # refuse before a model is loaded
+        device = find_device(self.device)
+        model = load(self.model, device)
+        solved = bad = right = 0
+        while batch := list(islice(lines, _LINES_AT_A_TIME)):
+            problems = []
+            for number, line in batch:
+                try:
+                    parse_problem(line)
+                    problems.append(line)
+                except InputError as error:
+                    bad += 1
+                    fail(f"{self.problem}, line {number}: {error}")
+            for solution in solve(model, problems) if problems else []:
+                solved, right = solved + 1, right + solution.correct
+                text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
+                print(text, flush=not whole_file)
+        if whole_file and not solved and not bad:
+            raise InputError(f"{self.problem} holds no sums; give one a line, such as 978+457.")
+        if self.check:
+            notes().print(f"{right} of {solved} right")
+        if bad:
+            fail(f"{bad} of {solved + bad} lines were no sums and were passed over.")
+        return FAILED if bad or (self.check and right < solved) else 0
+
+    def _lines(self) -> tuple[Iterator[tuple[int, str]], bool]:
+        """Numbered problems, and whether they come from a file or standard input; blank lines are no problems."""
+        from looplm.errors import InputError
+
+        if self.problem == "-":
+            return _numbered(iter(sys.stdin)), True
+        if "+" in self.problem:
+            return iter([(1, self.problem)]), False
+        try:
+            text = Path(self.problem).read_text(encoding="utf-8")
+        except OSError:
+            raise InputError(f"{self.problem[:60]!r} is neither a sum such as 978+457 nor a file that can be read.") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{self.problem} is not a text file; give one sum a line, such as 978+457.") from None
+        return _numbered(iter(text.splitlines())), True
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Show what a model was thinking: the guess and confidence of every token after every loop."""
+
+    problem: Annotated[str, tyro.conf.Positional]
+    """A sum such as 978+457, of at most 24 digits in all."""
+    model: str = "adder"
+    """A run, a checkpoint, or the name of a shipped model."""
+    figure: Path | None = None
+    """Also draw it to this file, as .svg and .png."""
+    json: bool = False
+    """Print it as JSON, in the layout of spec/trace.schema.json."""
+
+    def run(self) -> int:
+        """Print the trace, in colour on a terminal."""
+        from looplm.checkpoint import load
+        from looplm.cli.tables import print_trace
+        from looplm.evaluate.figures import save_figure, trace_figure
+        from looplm.evaluate.trace import trace_sum
+
+        trace = trace_sum(load(self.model), self.problem).as_json()
+        if self.json:
+            print(json.dumps(trace))
+        else:
+            print_trace(output(), trace)
+        if self.figure:
+            notes().print("wrote " + " and ".join(map(str, save_figure(trace_figure(trace), self.figure))))
+        return 0
+
+
+def _as_json(solution: "Solution") -> dict[str, object]:
+    return {"problem": solution.problem, "answer": solution.answer, "loops_taken": solution.loops_taken}
+
+
+def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    return ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())

@@ -1,0 +1,54 @@
+"""Tables and traces for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from looplm.experiments.results import Result, comparison_table, others, parameters_by_preset
+
+
+def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
+    """Accuracy by digits beside the target, the origin and the controls, with their sources below."""
+    header, rows = comparison_table(results, controls)
+    made = Table(title="Sums solved exactly, %, with 95 % Wilson intervals", title_justify="left", header_style="bold")
+    for name in header:
+        made.add_column(name, justify="right")
+    for row in rows:
+        made.add_row(*row)
+    console.print(made)
+    for name, numbers in others().items():
+        console.print(f"{name}: {numbers['source']}")
+    for name, parameters in parameters_by_preset([*results, *controls]).items():
+        console.print(f"{name}: {parameters}")
+
+
+def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
+    """One row a loop, one column a token: the guess, brighter where the model is surer; blank once halted."""
+    console.print(f"\n{trace['problem']} = {trace['answer']} ({'right' if trace['correct'] else 'wrong'})", style="bold")
+    made = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
+    made.add_column("", justify="right")
+    for token in trace["tokens"]:
+        made.add_column(_short(token["text"]), justify="center")
+    for loop in range(trace["max_loops"]):
+        made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
+    made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
+    console.print(made)
+    console.print("Column: token read (^ begin, $ end), digits least-significant first. Cell: most likely next token,")
+    console.print("green from 99 %, yellow from 50 %, red below. A token stops when two loops agree; the prompt runs on.")
+
+
+def _thought(token: Mapping[str, Any], loop: int) -> Text:
+    if loop >= token["loops_taken"]:
+        return Text("")
+    confidence = token["confidences"][loop]
+    colour = "green" if confidence >= 0.99 else "yellow" if confidence >= 0.5 else "red"
+    if token["role"] == "prompt":
+        return Text(_short(token["guesses"][loop]), style="dim")
+    return Text(_short(token["guesses"][loop]), style=f"bold {colour}")
+
+
+def _short(symbol: str) -> str:
+    return {"<bos>": "^", "<eos>": "$", "<pad>": "."}.get(symbol, symbol)

@@ -1,0 +1,240 @@
+"""Settings as frozen, self-checking dataclasses, and the presets that fill them.
+
+A preset is a TOML file in spec/presets. `extends = "other"` takes another preset and changes what is named, so that a
+control says exactly how it differs from what it controls.
+"""
+
+import tomllib
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from looplm.errors import InputError
+from looplm.resources import resource
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ModelConfig:
+    """Sizes and choices of one model; with the weights, all that is needed to run it."""
+
+    body: Literal["looped", "static"] = "looped"
+    vocab_size: int = Field(ge=2)
+    width: int = Field(ge=2)
+    heads: int = Field(ge=1)
+    layers: int = Field(default=1, ge=1)
+    """Layers of the shared block (looped), or of the whole stack (static)."""
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp_width: int = Field(ge=1)
+    norm: Literal["rms", "layer"] = "rms"
+    embedding_std: float = Field(default=0.02, gt=0)
+
+    positions: Literal["none", "rope", "learned", "digit-place"] = "rope"
+    max_positions: int = Field(default=0, ge=0)
+    """Longest text in tokens, for learned positions; the other schemes have no limit and take 0."""
+    digit_ids: tuple[int, ...] = ()
+    """Token ids that count as digits, for digit-place positions."""
+    place_reach: int = Field(default=2, ge=1)
+    """Differences of digit places are clipped to ± this many places."""
+    place_window: int | None = Field(default=None, ge=0)
+    """Digits more than this many places away cannot be seen; None: no window."""
+
+    injection: Literal["every", "first"] = "every"
+    loop_signal: Literal["none", "sinusoidal", "learned"] = "none"
+    loop_signal_loops: int = Field(default=1, ge=1)
+    """Loops with a signal of their own; later loops repeat the last one."""
+    state_norm: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"`width` must be a multiple of `heads`: got {self.width} and {self.heads}")
+        if self.positions == "rope" and (self.width // self.heads) % 2:
+            raise ValueError(f"RoPE rotates pairs: width / heads must be even, got {self.width // self.heads}")
+        if (self.positions == "learned") != (self.max_positions > 0):
+            raise ValueError("`max_positions` must be given for learned positions, and only for them")
+        if (self.positions == "digit-place") != bool(self.digit_ids):
+            raise ValueError("`digit_ids` must be given for digit-place positions, and only for them")
+        if self.body == "static" and (self.state_norm or self.loop_signal != "none"):
+            raise ValueError("a static model has one loop: set `state_norm = false` and `loop_signal = 'none'`")
+        return self
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that a model of this configuration exercises."""
+        chosen = ["architecture.loop", "architecture.causal", "architecture.tied-head", f"injection.{self.injection}-loop"]
+        chosen += [f"architecture.{self.mlp}", f"architecture.{self.norm}-norm"]
+        chosen += ["architecture.static"] if self.body == "static" else ["architecture.shared-block"]
+        if self.loop_signal != "none":
+            chosen.append("architecture.loop-signal")
+        chosen += {
+            "none": [],
+            "rope": ["architecture.rope"],
+            "learned": ["architecture.learned-positions"],
+            "digit-place": ["architecture.digit-place", "architecture.digit-place-bias"],
+        }[self.positions]
+        if self.place_window is not None and self.positions == "digit-place":
+            chosen.append("architecture.digit-place-window")
+        return tuple(chosen)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class DataConfig:
+    """What training problems are drawn."""
+
+    format: Literal["plain", "reversed", "double-reversed", "equals-first"] = "double-reversed"
+    min_digits: int = Field(default=1, ge=1)
+    max_digits: int = Field(default=4, ge=1, le=1000)
+    equal_length_share: float = Field(default=0.4, ge=0, le=1)
+    carry_heavy_share: float = Field(default=0.3, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_digits > self.max_digits:
+            raise ValueError(f"`min_digits` ({self.min_digits}) must not exceed `max_digits` ({self.max_digits})")
+        return self
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that training on these problems exercises."""
+        return (
+            "addition.sequence",
+            f"addition.{self.format}",
+            "addition.answer",
+            "addition.held-out",
+            "addition.training-draw",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainingConfig:
+    """How a model is trained."""
+
+    steps: int = Field(default=3000, ge=1)
+    batch_size: int = Field(default=96, ge=1)
+    min_loops: int = Field(default=2, ge=1)
+    max_loops: int = Field(default=6, ge=1)
+    peak_learning_rate: float = Field(default=3e-3, gt=0)
+    final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
+    warmup_steps: int = Field(default=100, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    weight_decay: float = Field(default=0.1, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_loops > self.max_loops:
+            raise ValueError(f"`min_loops` ({self.min_loops}) must not exceed `max_loops` ({self.max_loops})")
+        return self
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that training exercises."""
+        names = ("loop-count", "answer-loss", "second-half", "learning-rate", "weight-decay", "deterministic")
+        return tuple(f"training.{name}" for name in names)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class HaltingConfig:
+    """When a token stops thinking."""
+
+    rule: Literal["fixed", "two-equal-argmaxes"] = "two-equal-argmaxes"
+    max_loops: int = Field(default=6, ge=1)
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that this rule exercises."""
+        return ("halting.at-least-one-loop", f"halting.{self.rule}", "halting.freeze", "halting.kv-publish")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EvaluationConfig:
+    """What a trained adder is tested on."""
+
+    digits: tuple[int, ...] = (4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 100)
+    problems_per_cell: int = Field(default=200, ge=1)
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that the tests exercise."""
+        return ("addition.uniform-set", "addition.carry-heavy-set", "addition.exact-match")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Preset:
+    """One experiment, complete: a file in spec/presets, resolved."""
+
+    name: str
+    title: str
+    model: ModelConfig
+    data: DataConfig = Field(default_factory=DataConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    halting: HaltingConfig = Field(default_factory=HaltingConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of all clauses that a run of this preset exercises, sorted."""
+        parts = (self.model, self.data, self.training, self.halting, self.evaluation)
+        return tuple(sorted({clause for part in parts for clause in part.clauses()}))
+
+
+def preset_names() -> list[str]:
+    """Names of the presets in spec/presets, sorted."""
+    return sorted(path.stem for path in resource("spec/presets").glob("*.toml"))
+
+
+def load_preset(name: str, **training: Any) -> Preset:
+    """The preset of this name; keyword arguments replace settings of its training.
+
+    Raises:
+        InputError: if there is no such preset, or a setting is unknown or out of its range.
+    """
+    table = _read(name)
+    given = {key: value for key, value in training.items() if value is not None}
+    table = _merge(table, {"name": name, "training": given})
+    return parse_preset(table, where=f"preset {name!r}")
+
+
+def parse_preset(table: dict[str, Any], where: str) -> Preset:
+    """Check a table of settings; `where` names it in the error."""
+    return _checked(Preset, table, where)
+
+
+def parse_model_config(table: dict[str, Any], where: str) -> ModelConfig:
+    """Check a table of model settings; `where` names it in the error."""
+    return _checked(ModelConfig, table, where)
+
+
+def as_table(config: Any) -> dict[str, Any]:
+    """A config as plain tables, lists and numbers, without what is None: ready for TOML or JSON."""
+    plain = TypeAdapter(type(config)).dump_python(config, mode="json", exclude_none=True)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _checked(kind: type[Any], table: dict[str, Any], where: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(table)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            message = item["msg"].removeprefix("Value error, ")
+            field = ".".join(str(part) for part in item["loc"])
+            given = "" if isinstance(item["input"], dict) or item["type"] == "value_error" else f" (got {item['input']!r})"
+            problems.append(f"`{field}`: {message}{given}" if field else message)
+        raise InputError(f"{where} is not valid: {'; '.join(problems)}.") from None
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = resource("spec/presets") / f"{name}.toml"
+    if name not in preset_names():
+        raise InputError(f"There is no preset {name!r}; there are: {', '.join(preset_names())}.")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    parent = table.pop("extends", None)
+    return _merge(_read(parent), table) if parent else table
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,98 @@
+"""Figures, drawn from summaries and traces only; SVG and PNG, the same bytes for the same data."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+from looplm.files import write_file
+
+# Okabe & Ito's colours, told apart with any kind of colour vision; each line has a marker of its own as well.
+_STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+_RC: Any = {
+    "svg.hashsalt": "looplm",
+    "svg.fonttype": "path",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+}
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write `path` as .svg and .png, whatever its own ending; both are given."""
+    written = []
+    for kind in ("svg", "png"):
+        buffer = BytesIO()
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        with mpl.rc_context(_RC):
+            figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        written.append(path.with_suffix(f".{kind}"))
+        write_file(written[-1], buffer.getvalue())
+    return written
+
+
+def accuracy_figure(lines: Mapping[str, Sequence[Mapping[str, Any]]], trained_digits: tuple[int, int]) -> Figure:
+    """Accuracy by digits, log axis, with 95 % Wilson intervals and the training range shaded.
+
+    Args:
+        lines: label → cells, each with digits, accuracy, low and high, in the order of digits.
+        trained_digits: fewest and most digits of a training operand.
+    """
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        axes.axvspan(trained_digits[0], trained_digits[1], color="0.85", lw=0)
+        axes.text(trained_digits[1] * 0.96, 0.5, "trained on these lengths", rotation=90, ha="right", va="center", color="0.35")
+        for (label, cells), (colour, marker) in zip(lines.items(), _STYLES, strict=False):
+            digits = [cell["digits"] for cell in cells]
+            accuracy = [cell["accuracy"] for cell in cells]
+            axes.plot(digits, accuracy, marker=marker, color=colour, label=label, lw=1.5, ms=5, clip_on=False, zorder=3)
+            axes.fill_between(digits, [c["low"] for c in cells], [c["high"] for c in cells], color=colour, alpha=0.2, lw=0)
+        ticks = sorted({cell["digits"] for cells in lines.values() for cell in cells} | set(trained_digits))
+        axes.set_xscale("log")
+        axes.set_xticks([tick for tick in ticks if tick not in (5, 10)])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set(xlim=(trained_digits[0], ticks[-1] * 1.05), ylim=(0, 1), xlabel="digits of each operand")
+        axes.set_ylabel("sums solved exactly")
+        axes.legend(loc="center right", frameon=True, framealpha=0.9, edgecolor="none")
+        return figure
+
+
+def trace_figure(trace: Mapping[str, Any]) -> Figure:
+    """A trace as a heat map: columns are tokens, rows are loops, colour is confidence, text is the guess."""
+    tokens, loops = trace["tokens"], trace["max_loops"]
+    with mpl.rc_context(_RC | {"axes.grid": False}):
+        figure = Figure(figsize=(1.6 + 0.55 * len(tokens), 1.5 + 0.42 * loops), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        colours = mpl.colormaps["cividis"]
+        for x, token in enumerate(tokens):
+            for y, (guess, confidence) in enumerate(zip(token["guesses"], token["confidences"], strict=True)):
+                axes.add_patch(mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor=colours(confidence), ec="white"))
+                ink = "white" if confidence < 0.55 else "black"
+                axes.text(x, y + 1, _short(guess), ha="center", va="center", color=ink, fontsize=9)
+            for y in range(token["loops_taken"], loops):
+                axes.add_patch(mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor="0.93", ec="white"))
+        first_answer = next(x for x, token in enumerate(tokens) if token["role"] == "answer")
+        axes.axvline(first_answer - 0.5, color="black", lw=1.2, ls=":")
+        axes.set_xticks(range(len(tokens)), [_short(token["text"]) for token in tokens], fontfamily="monospace")
+        axes.set_yticks(range(1, loops + 1))
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlim=(-0.5, len(tokens) - 0.5), ylim=(loops + 0.5, 0.5), ylabel="loop")
+        axes.set_xlabel("token read, digits least-significant first (answer tokens right of the dotted line)")
+        axes.set_title(f"{trace['problem']} = {trace['answer']}: most likely next token after each loop", fontsize=10)
+        figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours), ax=axes, label="its probability")
+        return figure
+
+
+def _short(symbol: str) -> str:
+    return {"<bos>": "^", "<eos>": "$", "<pad>": "·"}.get(symbol, symbol)

@@ -1,0 +1,1 @@
+"""Runs: what one leaves behind, and how results are put side by side."""

@@ -1,0 +1,67 @@
+"""Writing so that nothing is ever half there."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from looplm.errors import InputError
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears at `path` complete, or not at all.
+
+    Gives a hidden folder beside it to write in. Leaving normally renames it to `path`; leaving by any exception,
+    Ctrl-C included, removes it.
+
+    Raises:
+        InputError: if `path` exists already, or its place cannot be written to.
+
+    Spec: [training.nothing-half-written][].
+    """
+    refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent}: {error.strerror}. Give another place.") from None
+    try:
+        yield draft
+        refuse_existing(path)
+        draft.chmod(0o755)
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that appears at `path` complete, or not at all; an existing one is replaced.
+
+    Raises:
+        InputError: if it cannot be written, for example because the disk is full.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}. Nothing was written there.") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> bytes:
+    """Readable JSON, the same bytes for the same value."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise InputError if there is anything at `path`."""
+    if path.exists():
+        raise InputError(f"{path} already exists; nothing is overwritten. Give another folder, or remove it first.")

@@ -1,0 +1,87 @@
+"""Causal self-attention, and what a query may see."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from looplm.config import ModelConfig
+from looplm.layers.positions import Positions, Rotation
+from looplm.shapes import Bool, Float, Int
+
+Remember = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes the new tokens' keys and values [B, H, T, K], gives those of all tokens that may be read [B, H, S, K]."""
+
+
+def remember_nothing(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """No tokens before the new ones, none after them: what training does."""
+    return keys, values
+
+
+@dataclass(frozen=True)
+class View:
+    """What the new tokens see of all tokens; the same at every loop, so computed once a pass."""
+
+    scores: Annotated[Tensor, Float("B A T S")]
+    """Added to the attention scores; -inf where nothing is seen. A is 1 or the number of heads."""
+    rotation: Rotation | None
+    """Turns queries and keys, where the positions are rotary."""
+
+
+def look(
+    positions: Positions,
+    tokens: Annotated[Tensor, Int("B S")],
+    real: Annotated[Tensor, Bool("B S")],
+    queries: int,
+    dtype: torch.dtype,
+) -> tuple[Annotated[Tensor, Int("B T")], View]:
+    """Index of the last `queries` tokens among the real ones of their row, and what they see.
+
+    A token sees itself and the real tokens before it; padding is never seen by another token.
+
+    Spec: [architecture.causal][], [architecture.padding][].
+    """
+    index = (real.long().cumsum(1) - 1).clamp(min=0)[:, -queries:]
+    size = tokens.shape[1]
+    order = torch.arange(size, device=tokens.device)
+    earlier, itself = order[None, :] < order[-queries:, None], order[None, :] == order[-queries:, None]
+    visible = (earlier[None] & real[:, None, :]) | itself[None]  # [B, T, S]
+    hidden = torch.zeros(visible.shape, dtype=dtype, device=tokens.device).masked_fill(~visible, -math.inf)[:, None]
+    bias = positions.bias(tokens, queries)
+    scores = hidden if bias is None else hidden + bias.to(dtype)
+    return index, View(scores=scores, rotation=positions.rotation(index))
+
+
+class Attention(nn.Module):
+    r"""$\mathrm{softmax}(QK^\top / \sqrt{K} + \mathrm{scores})\,V$ per head, then a projection.
+
+    Source: Vaswani et al. 2017, section 3.2, arXiv:1706.03762. We add the view's scores.
+    Spec: [architecture.attention][].
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(
+        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember
+    ) -> Annotated[Tensor, Float("B T D")]:
+        """Read what the view shows; `remember` supplies the keys and values of earlier tokens."""
+        queries, keys, values = self.project(x, view)
+        keys, values = remember(keys, values)
+        read = scaled_dot_product_attention(queries, keys, values, attn_mask=view.scores)
+        mixed: Tensor = self.out(read.transpose(1, 2).flatten(2))
+        return mixed
+
+    def project(self, x: Annotated[Tensor, Float("B T D")], view: View) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the new tokens, each Float[B H T K], positions applied."""
+        queries, keys, values = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).transpose(1, 2).chunk(3, dim=1)
+        if view.rotation is not None:
+            queries, keys = view.rotation.turn(queries), view.rotation.turn(keys)
+        return queries, keys, values

@@ -1,0 +1,117 @@
+"""Norms, the MLP, the pre-norm layer, and the block that the loop repeats."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from looplm.config import ModelConfig
+from looplm.layers.attention import Attention, Remember, View
+from looplm.shapes import Float
+
+_NORM_EPS = 1e-6
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """RMSNorm or LayerNorm over the width, as the config says.
+
+    Spec: [architecture.rms-norm][], [architecture.layer-norm][].
+    """
+    kinds = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
+    return kinds[config.norm](config.width, eps=_NORM_EPS)
+
+
+class GeluMLP(nn.Module):
+    """Two projections with a GELU between them.
+
+    Spec: [architecture.gelu][].
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.gelu = nn.GELU()
+        self.down = nn.Linear(config.mlp_width, config.width, bias=False)
+
+    def forward(self, x: Annotated[Tensor, Float("B T D")]) -> Annotated[Tensor, Float("B T D")]:
+        """Each token by itself."""
+        y: Tensor = self.down(self.gelu(self.up(x)))
+        return y
+
+
+class SwigluMLP(nn.Module):
+    """A projection gated by the SiLU of another, then one back.
+
+    Source: Shazeer 2020, GLU variants, equation 6, arXiv:2002.05202.
+    Spec: [architecture.swiglu][].
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_and_up = nn.Linear(config.width, 2 * config.mlp_width, bias=False)
+        self.down = nn.Linear(config.mlp_width, config.width, bias=False)
+
+    def forward(self, x: Annotated[Tensor, Float("B T D")]) -> Annotated[Tensor, Float("B T D")]:
+        """Each token by itself."""
+        gate, up = self.gate_and_up(x).chunk(2, dim=-1)
+        y: Tensor = self.down(silu(gate) * up)
+        return y
+
+
+class Layer(nn.Module):
+    """Pre-norm: attention and MLP, each read from a norm of the stream and added back to it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config)
+        self.mlp_norm = make_norm(config)
+        self.mlp = {"gelu": GeluMLP, "swiglu": SwigluMLP}[config.mlp](config)
+
+    def forward(
+        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember
+    ) -> Annotated[Tensor, Float("B T D")]:
+        """The stream after attention and MLP."""
+        x = x + self.attention(self.attention_norm(x), view, remember)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def offer(self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember) -> None:
+        """Only project and remember keys and values: what a halted token's last pass needs of the last layer."""
+        _, keys, values = self.attention.project(self.attention_norm(x), view)
+        remember(keys, values)
+
+
+class Block(nn.Module):
+    r"""One or more layers; the loop applies the same block, with the same weights, again and again.
+
+    Linear weights start with standard deviation $1/\sqrt{\text{fan in}}$, halved where a layer adds to the stream.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                adds_to_stream = name.endswith(("attention.out", "mlp.down"))
+                nn.init.normal_(module.weight, std=(0.5 if adds_to_stream else 1.0) / math.sqrt(module.in_features))
+
+    def forward(
+        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Sequence[Remember]
+    ) -> Annotated[Tensor, Float("B T D")]:
+        """One pass; `remember` has one entry per layer."""
+        for layer, keep in zip(self.layers, remember, strict=True):
+            x = layer(x, view, keep)
+        return x
+
+    def offer(self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Sequence[Remember]) -> None:
+        """The K/V-only pass: every layer's keys and values, nothing else.
+
+        Costs one block without the last layer's attention and MLP; for a block of one layer, a projection.
+        """
+        for layer, keep in zip(self.layers[:-1], remember[:-1], strict=True):
+            x = layer(x, view, keep)
+        last = self.layers[-1]
+        assert isinstance(last, Layer)
+        last.offer(x, view, remember[-1])

@@ -1,0 +1,1 @@
+"""Bodies that share the layers and the loop."""

@@ -1,0 +1,89 @@
+"""One training loop for every body and recipe."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+
+from looplm.config import Preset, TrainingConfig
+from looplm.data.addition import write
+from looplm.data.addition_sets import draw_training
+from looplm.models.looped import LoopLM
+from looplm.models.static import build_model
+from looplm.train.loss import answer_loss
+from looplm.train.schedule import draw_loops, first_scored_loop, learning_rate
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step did; a line of the run's log."""
+
+    step: int
+    """From 1."""
+    loss: float
+    """Nats per answer token."""
+    learning_rate: float
+    grad_norm: float
+    """Before clipping."""
+    loops: int
+    tokens: int
+    """Trained on so far, padding included."""
+    elapsed_s: float
+
+
+def train(preset: Preset, seed: int, device: torch.device) -> tuple[LoopLM, Iterator[Step]]:
+    """A fresh model, and its training, one step each time the iterator is asked.
+
+    Weights, problems and loop counts all follow from the seed, so two runs on one machine with the same number of
+    threads give the same weights, bit for bit.
+
+    Spec: [training.deterministic][].
+    """
+    torch.manual_seed(seed)
+    model = build_model(preset.model).to(device)
+    model.preset = preset
+    return model, _steps(model, preset, torch.Generator().manual_seed(seed))
+
+
+def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterator[Step]:
+    config = preset.training
+    optimizer = make_optimizer(model, config)
+    device = model.embedding.weight.device
+    tokens, start = 0, time.perf_counter()
+    for step in range(config.steps):
+        rate = learning_rate(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        texts = write(draw_training(config.batch_size, preset.data, generator), preset.data.format)
+        loops = draw_loops(config, generator)
+        inputs, targets = texts.tokens[:, :-1].to(device), texts.tokens[:, 1:].to(device)
+        logits = model(inputs, loops, first_read=first_scored_loop(loops))
+        loss = answer_loss(logits, targets, texts.predicts_answer.to(device))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        if not bool(torch.isfinite(grad_norm)):
+            raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
+        optimizer.step()
+        tokens += inputs.numel()
+        yield Step(step + 1, loss.item(), rate, grad_norm.item(), loops, tokens, time.perf_counter() - start)
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW; weight decay on embeddings and linear weights only, not on norms, loop signals or position tables.
+
+    Spec: [training.weight-decay][].
+    """
+    matrices = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        groups[id(parameter) in matrices].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": groups[True], "weight_decay": config.weight_decay}, {"params": groups[False], "weight_decay": 0.0}],
+        lr=config.peak_learning_rate,
+        betas=(config.beta1, config.beta2),
+        foreach=True,
+    )
