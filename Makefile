@@ -52,3 +52,14 @@ results: $(INSTALLED)
 $(MODELS):
 	OMP_NUM_THREADS=1 $(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
+
+# The adder inside the package: chosen on at most 8 digits, then tested once on 12.
+adder: $(INSTALLED)
+	$(BIN)/python -m looplm.experiments.ship $(foreach seed,$(SEEDS),$(STUDY)/first-light-$(seed))
+
+figures: $(INSTALLED)
+	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
+	$(BIN)/looplm trace 978+457 --figure docs/figures/first-light-trace.svg
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

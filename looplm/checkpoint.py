@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from looplm.config import Preset, as_table, parse_preset
+from looplm.config import Preset, as_table, parse
 from looplm.errors import InputError
 from looplm.files import to_json, write_file
 from looplm.models.looped import LoopLM
@@ -55,7 +55,7 @@ def load(path_or_name: str | Path, device: str | torch.device = "cpu") -> LoopLM
     """
     folder = find_checkpoint(path_or_name)
     contents = _verified(folder)
-    preset = parse_preset(json.loads(contents["model.json"])["preset"], where=f"{folder / 'model.json'}")
+    preset = parse(Preset, json.loads(contents["model.json"])["preset"], where=f"{folder / 'model.json'}")
     model = build_model(preset.model)
     model.load_state_dict(load_tensors(contents["model.safetensors"]))
     model.preset = preset

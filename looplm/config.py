@@ -5,7 +5,7 @@ control says exactly how it differs from what it controls.
 """
 
 import tomllib
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -14,6 +14,7 @@ from looplm.errors import InputError
 from looplm.resources import resource
 
 _STRICT = ConfigDict(extra="forbid")
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -190,27 +191,15 @@ def load_preset(name: str, **training: Any) -> Preset:
     table = _read(name)
     given = {key: value for key, value in training.items() if value is not None}
     table = _merge(table, {"name": name, "training": given})
-    return parse_preset(table, where=f"preset {name!r}")
+    return parse(Preset, table, where=f"preset {name!r}")
 
 
-def parse_preset(table: dict[str, Any], where: str) -> Preset:
-    """Check a table of settings; `where` names it in the error."""
-    return _checked(Preset, table, where)
+def parse(kind: type[Config], table: dict[str, Any], where: str) -> Config:
+    """A checked config from a table of settings; `where` names the table in the error.
 
-
-def parse_model_config(table: dict[str, Any], where: str) -> ModelConfig:
-    """Check a table of model settings; `where` names it in the error."""
-    return _checked(ModelConfig, table, where)
-
-
-def as_table(config: Any) -> dict[str, Any]:
-    """A config as plain tables, lists and numbers, without what is None: ready for TOML or JSON."""
-    plain = TypeAdapter(type(config)).dump_python(config, mode="json", exclude_none=True)
-    assert isinstance(plain, dict)
-    return plain
-
-
-def _checked(kind: type[Any], table: dict[str, Any], where: str) -> Any:
+    Raises:
+        InputError: with every mistake at once, each with its field and what was given.
+    """
     try:
         return TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
@@ -221,6 +210,13 @@ def _checked(kind: type[Any], table: dict[str, Any], where: str) -> Any:
             given = "" if isinstance(item["input"], dict) or item["type"] == "value_error" else f" (got {item['input']!r})"
             problems.append(f"`{field}`: {message}{given}" if field else message)
         raise InputError(f"{where} is not valid: {'; '.join(problems)}.") from None
+
+
+def as_table(config: Any) -> dict[str, Any]:
+    """A config as plain tables, lists and numbers, without what is None: ready for TOML or JSON."""
+    plain = TypeAdapter(type(config)).dump_python(config, mode="json", exclude_none=True)
+    assert isinstance(plain, dict)
+    return plain
 
 
 def _read(name: str) -> dict[str, Any]:

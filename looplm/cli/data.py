@@ -34,10 +34,11 @@ class Data:
 
     def run(self) -> int:
         """Draw, and write train.parquet and test.parquet."""
-        from looplm.config import DataConfig
+        from looplm.config import DataConfig, parse
         from looplm.data.addition_export import export
 
-        config = DataConfig(format=self.format, min_digits=self.min_digits, max_digits=self.max_digits)
+        settings = {"format": self.format, "min_digits": self.min_digits, "max_digits": self.max_digits}
+        config = parse(DataConfig, settings, where="this dataset")
         sizes = export(self.out, config, self.count, self.test_digits, self.test_count, self.seed)
         notes().print(f"wrote {self.out}: " + ", ".join(f"{name} with {size:,} problems" for name, size in sizes.items()))
         return 0

@@ -36,18 +36,22 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
         made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
     made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
     console.print(made)
-    console.print("Column: token read (^ begin, $ end), digits least-significant first. Cell: most likely next token,")
-    console.print("green from 99 %, yellow from 50 %, red below. A token stops when two loops agree; the prompt runs on.")
+    console.print("Column: token read (^ begin, $ end), digits least-significant first. Cell: most likely next token, of a")
+    console.print(
+        "probability from 99 % (green), from 50 % (~, yellow) or below (?, red). An answer token stops when two loops"
+    )
+    console.print("agree; the prompt, dim, is not trained to predict and runs all loops.")
 
 
 def _thought(token: Mapping[str, Any], loop: int) -> Text:
     if loop >= token["loops_taken"]:
         return Text("")
     confidence = token["confidences"][loop]
-    colour = "green" if confidence >= 0.99 else "yellow" if confidence >= 0.5 else "red"
+    guess = _short(token["guesses"][loop])
     if token["role"] == "prompt":
-        return Text(_short(token["guesses"][loop]), style="dim")
-    return Text(_short(token["guesses"][loop]), style=f"bold {colour}")
+        return Text(guess, style="dim")
+    mark, colour = ("", "green") if confidence >= 0.99 else ("~", "yellow") if confidence >= 0.5 else ("?", "red")
+    return Text(guess + mark, style=f"bold {colour}")
 
 
 def _short(symbol: str) -> str:

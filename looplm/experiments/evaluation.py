@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from looplm.checkpoint import load, read_card
-from looplm.config import HaltingConfig
+from looplm.config import HaltingConfig, parse
 from looplm.evaluate.accuracy import evaluate_adder
 from looplm.experiments.results import Result, make_result
 from looplm.loop.halting import make_halting
@@ -27,7 +27,8 @@ def evaluate_checkpoint(
     model = load(model_name, device or "cpu")
     assert model.preset is not None
     preset = model.preset.halting
-    config = HaltingConfig(rule=rule or preset.rule, max_loops=max_loops or preset.max_loops)
+    settings = {"rule": rule or preset.rule, "max_loops": preset.max_loops if max_loops is None else max_loops}
+    config = parse(HaltingConfig, settings, where="this evaluation")
     halting = make_halting(config)
 
     def tell(message: str) -> None:

@@ -62,7 +62,7 @@ class Rotation:
     sin: Annotated[Tensor, Float("B 1 T R")]
 
     def turn(self, x: Annotated[Tensor, Float("B H T K")]) -> Annotated[Tensor, Float("B H T K")]:
-        """Queries or keys, turned; float32 angles whatever the dtype of x."""
+        """Queries or keys, turned; the angles are rounded to the dtype of x only here."""
         cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
@@ -83,7 +83,8 @@ class RotaryPositions(Positions):
 
     def rotation(self, index: Annotated[Tensor, Int("B T")]) -> Rotation:
         """One angle per position and pair of coordinates."""
-        pair = torch.arange(0, self.head_dim, 2, device=index.device, dtype=torch.float32)
+        exact = torch.float32 if index.device.type == "mps" else torch.float64  # MPS has no float64
+        pair = torch.arange(0, self.head_dim, 2, device=index.device, dtype=exact)
         angle = index[:, None, :, None] * self.base ** (-pair / self.head_dim)  # [B, 1, T, K/2]
         return Rotation(cos=angle.cos(), sin=angle.sin())
 

@@ -62,10 +62,10 @@ class LoopSignal(nn.Module):
 
 
 def sinusoidal_signal(loops: int, width: int) -> Annotated[Tensor, Float("L D")]:
-    """Sines, then cosines, of (l - 1) at falling frequencies, times 0.3.
+    """Sines, then cosines, of (l - 1) at falling frequencies, times 0.3; computed in float64, kept in float32.
 
     Spec: [architecture.loop-signal][].
     """
-    frequency = 10_000 ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    angle = torch.arange(loops, dtype=torch.float32)[:, None] * frequency
-    return torch.cat((angle.sin(), angle.cos()), dim=1)[:, :width] * _SIGNAL_SIZE
+    frequency = 10_000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = torch.arange(loops, dtype=torch.float64)[:, None] * frequency
+    return torch.cat((angle.sin(), angle.cos()), dim=1)[:, :width].mul(_SIGNAL_SIZE).float()

@@ -63,7 +63,7 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
         logits = model(inputs, loops, first_read=first_scored_loop(loops))
         loss = answer_loss(logits, targets, texts.predicts_answer.to(device))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
             raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")

@@ -1,0 +1,163 @@
+"""Counting, intervals, solving, traces; and the shipped adder itself."""
+
+import json
+import random
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import models
+
+import looplm
+from looplm.checkpoint import load, read_card
+from looplm.config import load_preset
+from looplm.data.addition import EOS, problems_of, write
+from looplm.data.addition_sets import test_set
+from looplm.errors import InputError
+from looplm.evaluate.accuracy import Cell, evaluate_adder, exact_match, wilson_interval
+from looplm.evaluate.figures import accuracy_figure, save_figure, trace_figure
+from looplm.evaluate.solve import Solution, solve
+from looplm.evaluate.trace import trace_sum
+from looplm.generate import generate
+from looplm.loop.halting import Fixed, TwoEqualArgmaxes, make_halting
+from looplm.models.looped import LoopLM
+from looplm.models.static import build_model
+from looplm.resources import asset, resource
+
+test_set.__test__ = False  # type: ignore[attr-defined]
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_solves_its_equation(counts: tuple[int, int]) -> None:
+    successes, trials = counts
+    share, z = successes / trials, 1.959964
+    low, high = wilson_interval(successes, trials)
+    assert 0 <= low <= share <= high <= 1
+    for end in (low, high):  # the ends are where the observed share is just z standard errors away
+        if 0 < end < 1:
+            assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / trials, abs=1e-9)
+
+
+def test_wilson_interval_at_known_points() -> None:
+    assert wilson_interval(66, 66) == pytest.approx((0.945, 1.0), abs=5e-4)
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=5e-4)
+    with pytest.raises(ValueError, match="got 3 of 2"):
+        wilson_interval(3, 2)
+
+
+@pytest.mark.spec("addition.exact-match")
+@given(models(positions="digit-place"), st.integers(1, 4), st.integers(0, 99))
+def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, seed: int) -> None:
+    problems = problems_of([(str(random.Random(seed + i).randrange(10**digits)), str(i)) for i in range(4)])
+    texts = write(problems, "double-reversed")
+    with torch.no_grad():  # make some of the answers right, by making the answer's tokens likely everywhere
+        model.embedding.weight[EOS] *= 4
+    solved, loops = exact_match(model, problems, "double-reversed", TwoEqualArgmaxes(3))
+    for row in range(4):
+        start = int(texts.prompt_length[row])
+        target = texts.tokens[row, start:][texts.answer[row, start:]].tolist()
+        made = generate(
+            model, texts.tokens[row : row + 1, :start], halting=TwoEqualArgmaxes(3), max_new_tokens=len(target), stop_token=EOS
+        )
+        assert bool(solved[row]) == (made.tokens[0] == target)
+        assert 1 <= loops[row] <= 3
+
+
+def test_cells_count_what_is_solved() -> None:
+    model = load("adder")
+    cells = evaluate_adder(model, (4, 6), lambda digits: digits * 5, Fixed(6), seed=9)
+    assert [(c.set, c.digits, c.n) for c in cells] == [
+        ("uniform", 4, 20),
+        ("uniform", 6, 30),
+        ("carry-heavy", 4, 20),
+        ("carry-heavy", 6, 30),
+    ]
+    assert all(cell.mean_loops == 6 for cell in cells)
+    assert Cell("uniform", 4, 200, 199, 2.5).as_json() | {"low": 0, "high": 0} == {
+        "set": "uniform",
+        "digits": 4,
+        "n": 200,
+        "correct": 199,
+        "mean_loops": 2.5,
+        "accuracy": 0.995,
+        "low": 0,
+        "high": 0,
+    }
+
+
+def test_the_shipped_adder_adds_fresh_sums_of_every_length() -> None:
+    adder, generator = looplm.load("adder"), random.Random(2026)
+    sums = []
+    for digits in (1, 2, 3, 4, 5, 8, 12, 20, 40, 64):
+        a, b = (generator.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
+        sums += [(a, b), (a, 10**digits - a)]
+    solutions = looplm.solve(adder, [f"{a}+{b}" for a, b in sums])
+    wrong = [s.problem for s, (a, b) in zip(solutions, sums, strict=True) if s.answer != str(a + b)]
+    assert not wrong
+    assert all(s.correct for s in solutions)
+    assert all(len(s.loops_taken) == len(s.answer) + 1 for s in solutions)
+
+
+def test_the_shipped_adder_says_where_it_comes_from() -> None:
+    size = sum(path.stat().st_size for path in asset("adder").iterdir())
+    assert size < 1_000_000
+    source = read_card("adder")["provenance"]
+    assert {"preset", "seed", "commit", "clauses", "torch", "device", "training"} <= set(source)
+    (result,) = json.loads((asset("adder") / "summary.json").read_text())["results"]
+    assert [(c["digits"], c["n"]) for c in result["cells"]] == [(12, 10_000), (12, 10_000)]
+    assert all(c["accuracy"] >= 0.999 for c in result["cells"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**30)), min_size=1, max_size=6))
+def test_answers_come_in_the_order_of_the_problems(pairs: list[tuple[int, int]]) -> None:
+    solutions = solve(load("adder"), [f"{a}+{b}" for a, b in pairs])
+    assert [s.problem for s in solutions] == [f"{a}+{b}" for a, b in pairs]
+    alone = [solve(load("adder"), [f"{a}+{b}"])[0] for a, b in pairs]
+    assert [(s.answer, s.loops_taken) for s in alone] == [(s.answer, s.loops_taken) for s in solutions]
+
+
+@given(st.integers(0, 10**40), st.integers(0, 10**40), st.integers(-1, 1))
+def test_correct_means_the_exact_sum(a: int, b: int, error: int) -> None:
+    assert Solution(f"{a}+{b}", str(max(0, a + b + error)), [], []).correct == (max(0, a + b + error) == a + b)
+
+
+def test_only_an_adder_solves() -> None:
+    with pytest.raises(InputError, match="not trained to complete"):
+        solve(build_model(load_preset("first-light").model), ["1+2"])
+
+
+def test_a_trace_follows_its_schema_and_its_model() -> None:
+    adder = load("adder")
+    trace = trace_sum(adder, "978+457").as_json()
+    jsonschema.validate(trace, json.loads((resource("spec") / "trace.schema.json").read_text()))
+    assert trace["answer"] == "1435"
+    assert trace["correct"]
+    assert [t["text"] for t in trace["tokens"]] == ["<bos>", *"879+754=5341"]
+    assert [t["role"] for t in trace["tokens"]] == ["prompt"] * 8 + ["answer"] * 5
+    solution = solve(adder, ["978+457"])[0]
+    answering = [t for t in trace["tokens"] if t["role"] == "answer"]
+    assert [t["loops_taken"] for t in answering] == solution.loops_taken
+    assert [t["guesses"][-1] for t in answering] == [*"5341", "<eos>"]
+    assert adder.preset is not None
+    rule = make_halting(adder.preset.halting)
+    for token in trace["tokens"]:
+        assert len(token["guesses"]) == len(token["confidences"]) == token["loops_taken"]
+        assert (token["halt_reason"] == "max-loops") == (token["loops_taken"] == rule.max_loops)
+
+
+def test_a_sum_too_long_to_show_is_refused() -> None:
+    with pytest.raises(InputError, match="at most 24 digits in all: got 26"):
+        trace_sum(load("adder"), "9" * 13 + "+" + "9" * 13)
+
+
+def test_figures_are_the_same_bytes_for_the_same_data(tmp_path: Path) -> None:
+    cells = [Cell("uniform", digits, 200, 190, 2.0).as_json() for digits in (4, 12, 100)]
+    trace = trace_sum(load("adder"), "12+34").as_json()
+    for name in ("one", "two"):
+        save_figure(accuracy_figure({"ours": cells, "other": cells[:2]}, (1, 4)), tmp_path / f"{name}-accuracy.svg")
+        save_figure(trace_figure(trace), tmp_path / f"{name}-trace")
+    for kind in ("accuracy.svg", "accuracy.png", "trace.svg", "trace.png"):
+        assert (tmp_path / f"one-{kind}").read_bytes() == (tmp_path / f"two-{kind}").read_bytes()

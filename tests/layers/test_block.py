@@ -1,0 +1,70 @@
+"""Norms, MLPs, attention against the spec's own lines, in the shapes that the package gives them."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from looplm.config import ModelConfig
+from looplm.layers.attention import Attention, View, remember_nothing
+from looplm.layers.block import Block, GeluMLP, SwigluMLP, make_norm
+from looplm.spec import oracle
+
+architecture = oracle("architecture")
+sizes = st.integers(1, 5)
+
+
+def config(**more: object) -> ModelConfig:
+    return ModelConfig(vocab_size=15, width=6, heads=3, mlp_width=5, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.spec("architecture.rms-norm")
+@given(sizes, sizes)
+def test_rms_norm_matches_the_spec(rows: int, tokens: int) -> None:
+    norm = make_norm(config(norm="rms")).double()
+    torch.nn.init.normal_(norm.weight)  # type: ignore[arg-type]
+    x = torch.randn(rows, tokens, 6).double()
+    torch.testing.assert_close(norm(x), architecture.rms_norm(x, norm.weight))
+
+
+@pytest.mark.spec("architecture.layer-norm")
+@given(sizes, sizes)
+def test_layer_norm_matches_the_spec(rows: int, tokens: int) -> None:
+    norm = make_norm(config(norm="layer")).double()
+    torch.nn.init.normal_(norm.weight)  # type: ignore[arg-type]
+    torch.nn.init.normal_(norm.bias)  # type: ignore[arg-type]
+    x = torch.randn(rows, tokens, 6).double()
+    torch.testing.assert_close(norm(x), architecture.layer_norm(x, norm.weight, norm.bias))
+
+
+@pytest.mark.spec("architecture.gelu")
+def test_gelu_mlp_matches_the_spec() -> None:
+    mlp, x = GeluMLP(config()).double(), torch.randn(2, 3, 6).double()
+    torch.testing.assert_close(mlp(x), architecture.gelu_mlp(x, mlp.up.weight, mlp.down.weight))
+
+
+@pytest.mark.spec("architecture.swiglu")
+def test_swiglu_mlp_matches_the_spec() -> None:
+    mlp, x = SwigluMLP(config()).double(), torch.randn(2, 3, 6).double()
+    gate, up = mlp.gate_and_up.weight.chunk(2)
+    torch.testing.assert_close(mlp(x), architecture.swiglu_mlp(x, gate, up, mlp.down.weight))
+
+
+@pytest.mark.spec("architecture.attention")
+@given(sizes, sizes)
+def test_attention_matches_the_spec(rows: int, tokens: int) -> None:
+    attention, x = Attention(config()).double(), torch.randn(rows, tokens, 6).double()
+    scores = torch.randn(rows, 3, tokens, tokens).double().masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -torch.inf)
+    view = View(scores=scores, rotation=None)
+    q, k, v = attention.project(x, view)
+    read = [torch.cat([architecture.attend(q[b, n], k[b, n], v[b, n], scores[b, n]) for n in range(3)], 1) for b in range(rows)]
+    torch.testing.assert_close(attention(x, view, remember_nothing), attention.out(torch.stack(read)))
+
+
+def test_projections_that_add_to_the_stream_start_half_as_large() -> None:
+    big = ModelConfig(vocab_size=15, width=256, heads=2, mlp_width=512)
+    layer = Block(big).layers[0]
+    spread = {name: p.std().item() * p.shape[1] ** 0.5 for name, p in layer.named_parameters() if p.dim() == 2}
+    for name, value in spread.items():
+        expected = 0.5 if name in ("attention.out.weight", "mlp.down.weight") else 1.0
+        assert value == pytest.approx(expected, rel=0.02), name

@@ -1,0 +1,73 @@
+"""Position schemes, each alone."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from looplm.config import ModelConfig
+from looplm.layers.positions import DigitPlace, RotaryPositions, digit_places, make_positions
+from looplm.spec import oracle
+
+architecture = oracle("architecture")
+
+
+def config(positions: str, **more: object) -> ModelConfig:
+    return ModelConfig(vocab_size=15, width=8, heads=2, mlp_width=8, positions=positions, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.spec("architecture.digit-place")
+@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4))
+def test_digit_places_match_the_spec(rows: list[list[bool]]) -> None:
+    assert digit_places(torch.tensor(rows)).tolist() == [architecture.places(row) for row in rows]
+
+
+@pytest.mark.spec("architecture.digit-place-bias", "architecture.digit-place-window")
+@given(st.lists(st.integers(0, 14), min_size=1, max_size=10), st.integers(1, 3), st.sampled_from([None, 0, 1, 2]))
+def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None) -> None:
+    scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_reach=reach, place_window=window))
+    bias = scheme.bias(torch.tensor([tokens]), len(tokens))
+    digit = [token < 10 for token in tokens]
+    place, run = architecture.places(digit), [digit[: i + 1].count(False) for i in range(len(digit))]
+    for q in range(len(tokens)):
+        for k in range(len(tokens)):
+            entry = scheme.table[architecture.bucket(place[q], place[k], digit[k], run[q] == run[k], reach)] * 10
+            seen = window is None or architecture.in_window(place[q], place[k], digit[k], window)
+            expected = entry if seen else torch.full_like(entry, -torch.inf)
+            torch.testing.assert_close(bias[0, :, q, k], expected)
+
+
+@pytest.mark.spec("architecture.digit-place-bias")
+def test_scores_of_the_last_queries_are_the_last_rows() -> None:
+    scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_window=1))
+    tokens = torch.randint(0, 15, (2, 9))
+    torch.testing.assert_close(scheme.bias(tokens, 4), scheme.bias(tokens, 9)[:, :, -4:])
+
+
+@pytest.mark.spec("architecture.rope")
+@given(st.integers(0, 5000), st.lists(st.floats(-3, 3), min_size=4, max_size=4))
+def test_rope_matches_the_spec(position: int, vector: list[float]) -> None:
+    rotation = RotaryPositions(config("rope")).rotation(torch.tensor([[position]]))
+    turned = rotation.turn(torch.tensor(vector, dtype=torch.float64).reshape(1, 1, 1, 4))
+    expected = torch.tensor(architecture.rope(vector, position), dtype=torch.float64)
+    torch.testing.assert_close(turned.flatten(), expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.spec("architecture.rope")
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300))
+def test_rope_scores_depend_on_the_difference_of_positions(query: int, key: int, shift: int) -> None:
+    scheme, q, k = RotaryPositions(config("rope")), torch.randn(1, 1, 1, 4).double(), torch.randn(1, 1, 1, 4).double()
+
+    def score(at_q: int, at_k: int) -> torch.Tensor:
+        turn_q, turn_k = (scheme.rotation(torch.tensor([[at]])).turn for at in (at_q, at_k))
+        return (turn_q(q) * turn_k(k)).sum()
+
+    torch.testing.assert_close(score(query, key), score(query + shift, key + shift), atol=1e-10, rtol=0)
+
+
+@pytest.mark.spec("architecture.learned-positions")
+def test_learned_positions_refuse_a_text_longer_than_their_table() -> None:
+    scheme = make_positions(config("learned", max_positions=4))
+    scheme.embed(torch.arange(4)[None])
+    with pytest.raises(ValueError, match="4 tokens: got a text of 5"):
+        scheme.embed(torch.arange(5)[None])

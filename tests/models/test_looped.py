@@ -1,0 +1,202 @@
+"""The model against the spec's own functions, and the ways of running it against each other."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle_model import OracleModel
+from strategies import halting_rules, model_configs, models, texts
+from torch import Tensor
+
+from looplm.config import ModelConfig
+from looplm.loop.cache import KVCache
+from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.models.looped import LoopLM, Thoughts
+from looplm.models.static import build_model
+
+
+# float64: sums of at most a few hundred products of numbers near 1, over at most 5 loops of 3 layers (architecture, Questions)
+def assert_close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-8)
+
+
+def assert_same(one: Thoughts, other: Thoughts, where: Tensor | None = None) -> None:
+    where = torch.ones_like(one.loops_taken, dtype=torch.bool) if where is None else where
+    assert torch.equal(one.loops_taken[where], other.loops_taken[where])
+    assert_close(one.h[where], other.h[where])
+    assert_close(one.logits[where], other.logits[where])
+
+
+def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: list[int]) -> Thoughts:
+    cache, parts = KVCache(rule.max_loops, model.config.layers), []
+    for part in tokens.split(chunks, dim=1):
+        parts.append(model.think(part, rule, cache=cache))
+    return Thoughts(
+        torch.cat([p.h for p in parts], 1),
+        torch.cat([p.logits for p in parts], 1),
+        torch.cat([p.loops_taken for p in parts], 1),
+        None,
+    )
+
+
+@pytest.mark.spec(
+    "architecture.loop",
+    "architecture.loop-signal",
+    "architecture.tied-head",
+    "architecture.causal",
+    "architecture.rms-norm",
+    "architecture.layer-norm",
+    "architecture.attention",
+    "architecture.gelu",
+    "architecture.swiglu",
+    "architecture.rope",
+    "architecture.learned-positions",
+    "architecture.digit-place",
+    "architecture.digit-place-bias",
+    "architecture.digit-place-window",
+    "injection.every-loop",
+    "injection.first-loop",
+)
+@given(models(), texts(max_rows=2), st.integers(1, 4))
+def test_training_pass_matches_the_spec(model: LoopLM, tokens: Tensor, num_loops: int) -> None:
+    logits = model(tokens, num_loops)
+    for row, ids in enumerate(tokens.tolist()):
+        for t, token in enumerate(OracleModel(model).read(ids, "fixed", num_loops)):
+            assert_close(logits[:, row, t], torch.stack(token.logits))
+
+
+@pytest.mark.spec(
+    "halting.kv-publish",
+    "halting.fixed",
+    "halting.two-equal-argmaxes",
+    "halting.loops-taken",
+    "halting.at-least-one-loop",
+    "architecture.loop",
+)
+@given(models(), texts(max_rows=2), halting_rules(), st.data())
+def test_thinking_matches_the_spec(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
+    may_halt = torch.tensor([[data.draw(st.booleans()) for _ in row] for row in tokens])
+    thoughts = model.think(tokens, rule, may_halt=may_halt)
+    name = "fixed" if isinstance(rule, Fixed) else "two-equal-argmaxes"
+    for row, ids in enumerate(tokens.tolist()):
+        for t, token in enumerate(OracleModel(model).read(ids, name, rule.max_loops, may_halt[row].tolist())):
+            assert thoughts.loops_taken[row, t] == token.loops_taken
+            assert 1 <= token.loops_taken <= rule.max_loops
+            assert_close(thoughts.h[row, t], token.states[-1])
+            assert_close(thoughts.logits[row, t], token.logits[-1])
+
+
+@pytest.mark.spec("architecture.cache", "halting.kv-publish")
+@given(models(), texts(min_length=2), halting_rules(), st.data())
+def test_token_by_token_equals_reading_at_once(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
+    length = tokens.shape[1]
+    cuts = sorted(data.draw(st.sets(st.integers(1, length - 1))))
+    chunks = [end - start for start, end in zip([0, *cuts], [*cuts, length], strict=True)]
+    assert_same(token_by_token(model, tokens, rule, chunks), model.think(tokens, rule))
+    assert_same(token_by_token(model, tokens, rule, [1] * length), model.think(tokens, rule))
+
+
+@pytest.mark.spec("architecture.padding")
+@given(models(), texts(min_rows=2), halting_rules(), st.data())
+def test_a_row_alone_equals_the_row_in_any_batch(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
+    lengths = [data.draw(st.integers(1, tokens.shape[1])) for _ in tokens]
+    on_the_left = data.draw(st.booleans())
+    columns = torch.arange(tokens.shape[1])
+    lengths_column = torch.tensor(lengths)[:, None]
+    real = columns >= tokens.shape[1] - lengths_column if on_the_left else columns < lengths_column
+    together = model.think(tokens, rule, real=real)
+    assert (together.loops_taken[~real] == 0).all()
+    for row, length in enumerate(lengths):
+        alone = model.think(tokens[row][real[row]][None], rule)
+        where = real[row]
+        in_batch = Thoughts(
+            together.h[row][where][None], together.logits[row][where][None], together.loops_taken[row][where][None], None
+        )
+        assert in_batch.h.shape[1] == length
+        assert_same(in_batch, alone)
+
+
+@pytest.mark.spec("architecture.causal")
+@given(models(), texts(max_rows=1, min_length=2), halting_rules(), st.data())
+def test_a_token_never_depends_on_a_later_one(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(1, tokens.shape[1] - 1))
+    changed = tokens.clone()
+    changed[:, cut:] = (changed[:, cut:] + 1) % model.config.vocab_size
+    before, after = model.think(tokens, rule), model.think(changed, rule)
+    where = (torch.arange(tokens.shape[1]) < cut)[None]
+    assert_same(before, after, where)
+    assert_close(model(tokens, 2)[:, :, :cut], model(changed, 2)[:, :, :cut])
+
+
+@pytest.mark.spec("halting.freeze", "halting.loops-taken")
+@given(models(), texts(), st.integers(2, 6))
+def test_a_halted_token_never_changes(model: LoopLM, tokens: Tensor, max_loops: int) -> None:
+    thoughts = model.think(tokens, TwoEqualArgmaxes(max_loops), keep_every_loop=True)
+    per_loop = thoughts.logits_per_loop
+    assert per_loop is not None
+    assert len(per_loop) == thoughts.loops_taken.max()
+    for l in range(1, len(per_loop)):
+        frozen = thoughts.loops_taken <= l
+        assert torch.equal(per_loop[l][frozen], per_loop[l - 1][frozen])
+    assert torch.equal(per_loop[-1], thoughts.logits)
+
+
+@pytest.mark.spec("architecture.any-loops")
+@given(models(), texts(), st.integers(1, 5), st.integers(1, 5))
+def test_first_loops_do_not_depend_on_how_many_follow(model: LoopLM, tokens: Tensor, few: int, more: int) -> None:
+    assert_close(model(tokens, few), model(tokens, few + more)[:few])
+    last = model(tokens, few + more, first_read=few + more)
+    assert_close(last, model(tokens, few + more)[-1:])
+
+
+@pytest.mark.spec("architecture.shared-block", "architecture.tied-head")
+@given(model_configs(body="looped"))
+def test_parameters_do_not_depend_on_loops_and_are_stored_once(config: ModelConfig) -> None:
+    model = build_model(config)
+    before = {name: p.data_ptr() for name, p in model.named_parameters()}
+    assert len(set(before.values())) == len(before)
+    model(torch.zeros(1, 3, dtype=torch.int64), 7).sum().backward()
+    assert {name: p.data_ptr() for name, p in model.named_parameters()} == before
+    assert model.embedding.weight.grad is not None, "the head's gradient reaches the embedding"
+    layer_weights = sum(p.numel() for name, p in model.named_parameters() if name.startswith("block.layers.0."))
+    block_weights = sum(p.numel() for name, p in model.named_parameters() if name.startswith("block."))
+    assert block_weights == config.layers * layer_weights
+
+
+@pytest.mark.spec("architecture.static")
+@given(models(body="static"), texts())
+def test_static_model_is_one_pass_through_unshared_layers(model: LoopLM, tokens: Tensor) -> None:
+    assert not model.config.state_norm
+    x, view = model.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), tokens.shape[1])
+    for layer in model.block.layers:
+        x = layer(x, view, lambda keys, values: (keys, values))
+    assert_close(model(tokens, 1)[0], model.read(x))
+
+
+def test_a_cache_with_too_few_loops_is_refused() -> None:
+    model = build_model(ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4))
+    with pytest.raises(ValueError, match="keeps 2 loops"):
+        model.think(torch.zeros(1, 1, dtype=torch.int64), Fixed(3), cache=KVCache(2, 1))
+
+
+@pytest.mark.parametrize("positions", ["none", "rope", "digit-place"])
+def test_bfloat16_stays_near_float32(positions: str) -> None:
+    digits = tuple(range(10)) if positions == "digit-place" else ()
+    config = ModelConfig(vocab_size=15, width=32, heads=2, mlp_width=64, positions=positions, digit_ids=digits)  # type: ignore[arg-type]
+    model, tokens = build_model(config), torch.randint(0, 15, (2, 9))
+    exact = model(tokens, 3)
+    rounded = model.bfloat16()(tokens, 3)
+    assert rounded.dtype == torch.bfloat16
+    # bf16 keeps 8 bits: 2**-8 of the logits' size, a few times over three loops
+    torch.testing.assert_close(rounded.float(), exact, atol=0.06 * exact.detach().abs().max().item(), rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_equals_cpu() -> None:
+    model = build_model(ModelConfig(vocab_size=15, width=32, heads=2, mlp_width=64)).double()
+    tokens = torch.randint(0, 15, (3, 9))
+    here = model.think(tokens, TwoEqualArgmaxes(6))
+    there = model.cuda().think(tokens.cuda(), TwoEqualArgmaxes(6))
+    assert torch.equal(here.loops_taken, there.loops_taken.cpu())
+    assert_close(here.logits, there.logits.cpu())

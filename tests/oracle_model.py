@@ -1,0 +1,133 @@
+"""A looped model computed from the spec's own functions: one row, one token, one loop at a time.
+
+Slow and plain on purpose. It takes only the weights from the model under test.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from looplm.models.looped import LoopLM
+from looplm.spec import oracle
+
+architecture, injection, halting = oracle("architecture"), oracle("injection"), oracle("halting")
+
+KeysValues = list[tuple[Tensor, Tensor]]
+"""Per layer: keys and values [H, K]."""
+
+
+@dataclass
+class Token:
+    """What one token went through."""
+
+    states: list[Tensor] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+    offers: list[KeysValues] = field(default_factory=list)
+
+    @property
+    def loops_taken(self) -> int:
+        return len(self.states)
+
+
+class OracleModel:
+    """Reads a text token by token, as the clauses say."""
+
+    def __init__(self, model: LoopLM) -> None:
+        self.config = model.config
+        self.weights = model.state_dict()
+        self.head_dim = self.config.width // self.config.heads
+
+    def read(self, tokens: list[int], rule: str, max_loops: int, may_halt: list[bool] | None = None) -> list[Token]:
+        """Every token in order; one that may not halt runs all loops."""
+        done: list[Token] = []
+        for t in range(len(tokens)):
+            free = may_halt is None or may_halt[t]
+            done.append(self._token(tokens[: t + 1], done, rule if free else "fixed", max_loops))
+        return done
+
+    def _token(self, tokens: list[int], earlier: list[Token], rule: str, max_loops: int) -> Token:
+        token = Token()
+        x0 = self.weights["embedding.weight"][tokens[-1]]
+        if self.config.positions == "learned":
+            x0 = x0 + self.weights["positions.table.weight"][len(tokens) - 1]
+        h = torch.zeros_like(x0)
+        for l in range(1, max_loops + 2):
+            stream, offer = self._block(self._enter(h, x0, l), tokens, earlier, l)
+            token.offers.append(offer)
+            argmaxes = [int(logits.argmax()) for logits in token.logits]
+            padded = argmaxes + [-1 - n for n in range(max_loops)]  # loops not run yet agree with nothing
+            if argmaxes and getattr(halting, rule.replace("-", "_"))(padded, max_loops) == len(argmaxes):
+                return token  # the pass of loop s + 1 was for its keys and values only
+            h = self._norm("state_norm", stream) if self.config.state_norm else stream
+            token.states.append(h)
+            token.logits.append(self._norm("head_norm", h) @ self.weights["embedding.weight"].T)
+        raise AssertionError("a token halts after `max_loops` loops at the latest")
+
+    def _enter(self, h: Tensor, x0: Tensor, l: int) -> Tensor:
+        u: Tensor = {"every": injection.every, "first": injection.first}[self.config.injection](h, x0, l)
+        if self.config.loop_signal == "sinusoidal":
+            # the package keeps this table in float32
+            u = u + torch.tensor(architecture.sinusoidal_signal(l, self.config.loop_signal_loops, len(u))).double()
+        elif self.config.loop_signal == "learned":
+            u = u + self.weights["loop_signal.table"][min(l, self.config.loop_signal_loops) - 1]
+        return u
+
+    def _block(self, x: Tensor, tokens: list[int], earlier: list[Token], l: int) -> tuple[Tensor, KeysValues]:
+        offer: KeysValues = []
+        for i in range(self.config.layers):
+            name = f"block.layers.{i}"
+            queries, keys, values = self._project(f"{name}.attention", self._norm(f"{name}.attention_norm", x), len(tokens) - 1)
+            offer.append((keys, values))
+            seen = [past.offers[halting.entry(l, past.loops_taken) - 1][i] for past in earlier] + [(keys, values)]
+            read = []
+            for head in range(self.config.heads):
+                k = torch.stack([kv[0][head] for kv in seen])
+                v = torch.stack([kv[1][head] for kv in seen])
+                read.append(architecture.attend(queries[head][None], k, v, self._score(tokens, head))[0])
+            x = x + torch.cat(read) @ self.weights[f"{name}.attention.out.weight"].T
+            x = x + self._mlp(f"{name}.mlp", self._norm(f"{name}.mlp_norm", x))
+        return x, offer
+
+    def _project(self, name: str, x: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (self.weights[f"{name}.qkv.weight"] @ x).reshape(3, self.config.heads, self.head_dim)
+        if self.config.positions == "rope":
+            q, k = (
+                torch.tensor([architecture.rope(row, position) for row in each.tolist()], dtype=torch.float64)
+                for each in (q, k)
+            )
+        return q, k, v
+
+    def _score(self, tokens: list[int], head: int) -> Tensor:
+        score = torch.zeros(1, len(tokens), dtype=torch.float64)
+        if self.config.positions != "digit-place":
+            return score
+        digit = [token in self.config.digit_ids for token in tokens]
+        place = architecture.places(digit)
+        run = [digit[: i + 1].count(False) for i in range(len(digit))]
+        for s in range(len(tokens)):
+            number = architecture.bucket(place[-1], place[s], digit[s], run[s] == run[-1], self.config.place_reach)
+            score[0, s] = 10 * self.weights["positions.table"][number, head]
+            window = self.config.place_window
+            if window is not None and not architecture.in_window(place[-1], place[s], digit[s], window):
+                score[0, s] = -torch.inf
+        return score
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        gain = self.weights[f"{name}.weight"]
+        normed: Tensor
+        if self.config.norm == "rms":
+            normed = architecture.rms_norm(x, gain)
+        else:
+            normed = architecture.layer_norm(x, gain, self.weights[f"{name}.bias"])
+        return normed
+
+    def _mlp(self, name: str, x: Tensor) -> Tensor:
+        down = self.weights[f"{name}.down.weight"]
+        mixed: Tensor
+        if self.config.mlp == "gelu":
+            mixed = architecture.gelu_mlp(x, self.weights[f"{name}.up.weight"], down)
+        else:
+            gate, up = self.weights[f"{name}.gate_and_up.weight"].chunk(2)
+            mixed = architecture.swiglu_mlp(x, gate, up, down)
+        return mixed

@@ -1,0 +1,71 @@
+"""What property tests draw from."""
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from looplm.config import ModelConfig
+from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.models.looped import LoopLM
+from looplm.models.static import build_model
+
+VOCABULARY = 15
+LONGEST = 12
+
+
+@st.composite
+def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
+    """Small models of every kind; keyword arguments fix settings."""
+    heads = draw(st.integers(1, 3))
+    positions = fixed.get("positions") or draw(st.sampled_from(["none", "rope", "learned", "digit-place"]))
+    body = fixed.get("body") or draw(st.sampled_from(["looped", "looped", "static"]))
+    drawn: dict[str, Any] = {
+        "body": body,
+        "vocab_size": VOCABULARY,
+        "width": heads * draw(st.sampled_from([2, 4, 6])),
+        "heads": heads,
+        "layers": draw(st.integers(1, 3)),
+        "mlp": draw(st.sampled_from(["gelu", "swiglu"])),
+        "mlp_width": draw(st.integers(1, 9)),
+        "norm": draw(st.sampled_from(["rms", "layer"])),
+        "positions": positions,
+        "max_positions": LONGEST if positions == "learned" else 0,
+        "digit_ids": tuple(range(10)) if positions == "digit-place" else (),
+        "place_reach": draw(st.integers(1, 3)),
+        "place_window": draw(st.sampled_from([None, 0, 1, 2])),
+        "injection": draw(st.sampled_from(["every", "first"])),
+        "loop_signal": "none" if body == "static" else draw(st.sampled_from(["none", "sinusoidal", "learned"])),
+        "loop_signal_loops": draw(st.integers(1, 4)),
+        "state_norm": body == "looped" and draw(st.booleans()),
+    }
+    return ModelConfig(**drawn | fixed)
+
+
+@st.composite
+def models(draw: st.DrawFn, /, **fixed: Any) -> LoopLM:
+    """A model in float64 with lively weights: states keep moving, and argmaxes change from loop to loop."""
+    config = draw(model_configs(**fixed))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    model = build_model(config).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.6, generator=generator)
+    return model
+
+
+@st.composite
+def texts(draw: st.DrawFn, /, min_rows: int = 1, max_rows: int = 3, min_length: int = 1) -> Tensor:
+    """Token ids [B, T], digits more often than not, so that digit runs arise."""
+    rows, length = draw(st.integers(min_rows, max_rows)), draw(st.integers(min_length, LONGEST))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    tokens = torch.randint(0, VOCABULARY, (rows, length), generator=generator)
+    digits = torch.randint(0, 10, (rows, length), generator=generator)
+    return torch.where(torch.rand((rows, length), generator=generator) < 0.6, digits, tokens)
+
+
+def halting_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
+    """Every rule, with few loops and many."""
+    loops = st.integers(1, max_loops)
+    return st.one_of(loops.map(Fixed), loops.map(TwoEqualArgmaxes))

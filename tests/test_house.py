@@ -1,0 +1,100 @@
+"""The rules that the house itself keeps."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Rows of the house, top first: a module may import from its own row and from rows above, never from below.
+ROWS: list[set[str]] = [
+    {"errors", "resources", "files", "shapes", "config", "spec"},
+    {"layers"},
+    {"loop"},
+    {"models"},
+    {"checkpoint", "generate"},
+    {"data"},
+    {"train", "evaluate"},
+    {"experiments"},
+    {"cli"},
+]
+TOP = {"__init__": "gives the public names, lazily", "__main__": "runs the command line"}
+
+
+def row(part: str) -> int:
+    for number, parts in enumerate(ROWS):
+        if part in parts:
+            return number
+    raise AssertionError(f"looplm/{part} stands in no row; give it one in tests/test_house.py and in DESIGN")
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    """Line and full name of everything that a file imports."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write the full name, not a relative import"
+            found.append((node.lineno, node.module or ""))
+    return found
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "looplm").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_upwards(path: Path) -> None:
+    part = path.relative_to(ROOT / "looplm").with_suffix("").parts[0]
+    if part in TOP:
+        return
+    for line, name in imports_of(path):
+        if name.startswith("looplm."):
+            target = name.split(".")[1]
+            assert row(target) <= row(part), f"{path}:{line}: {part} must not import {target}, which stands below it"
+        assert not name.startswith(("tests", "examples", "docs")), f"{path}:{line}: the package imports {name}"
+
+
+def test_folders_do_not_import_each_other_in_a_circle() -> None:
+    edges: dict[str, set[str]] = {}
+    for path in modules():
+        part = path.relative_to(ROOT / "looplm").with_suffix("").parts[0]
+        if part not in TOP:
+            targets = {name.split(".")[1] for _, name in imports_of(path) if name.startswith("looplm.")}
+            edges.setdefault(part, set()).update(targets - {part})
+    waiting = dict(edges)
+    while waiting:
+        ready = [part for part, targets in waiting.items() if not targets & set(waiting)]
+        assert ready, f"these import each other in a circle: {sorted(waiting)}"
+        for part in ready:
+            del waiting[part]
+
+
+def test_kernels_import_torch_and_never_looplm() -> None:
+    for path in (ROOT / "kernels").rglob("*.py"):
+        for line, name in imports_of(path):
+            assert name.split(".")[0] != "looplm", f"{path}:{line}: a kernel takes tensors and numbers, not {name}"
+
+
+def test_the_name_kernels_is_left_to_others() -> None:
+    for folder in ("kernels", "tests/kernels"):
+        assert not (ROOT / folder / "__init__.py").exists(), f"{folder}/__init__.py would capture `import kernels`"
+
+
+def test_heavy_libraries_are_not_imported_by_help() -> None:
+    light = ["__init__", "__main__", "errors", "resources", *(f"cli/{p.stem}" for p in (ROOT / "looplm/cli").glob("*.py"))]
+    for name in light:
+        tree = ast.parse((ROOT / "looplm" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if name != "cli/tables" and isinstance(node, ast.Import | ast.ImportFrom):
+                text = ast.unparse(node)
+                assert not any(word in text for word in ("torch", "matplotlib", "datasets")), f"{name}: {text}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_tell_one_story(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text)), "a file says what it tells"

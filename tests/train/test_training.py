@@ -1,0 +1,130 @@
+"""What is drawn and scored, and that training does what it should."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from looplm.config import Preset, TrainingConfig, load_preset, parse
+from looplm.models.static import build_model
+from looplm.spec import oracle
+from looplm.train.loss import answer_loss
+from looplm.train.schedule import draw_loops, first_scored_loop, learning_rate
+from looplm.train.trainer import make_optimizer, train
+
+spec = oracle("training")
+CPU = torch.device("cpu")
+
+
+def tiny(**training: object) -> Preset:
+    settings = {"steps": 8, "batch_size": 4, "warmup_steps": 2} | training
+    model = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 16, "positions": "digit-place", "digit_ids": range(10)}
+    return parse(Preset, {"name": "tiny", "title": "for tests", "model": model, "training": settings}, where="test")
+
+
+@pytest.mark.spec("training.learning-rate")
+@given(st.integers(1, 500), st.integers(0, 50), st.floats(0, 1), st.data())
+def test_learning_rate_matches_the_spec(steps: int, warmup: int, final: float, data: st.DataObject) -> None:
+    config = TrainingConfig(steps=steps, warmup_steps=warmup, peak_learning_rate=0.5, final_learning_rate_share=final)
+    step = data.draw(st.integers(0, steps))
+    assert learning_rate(step, config) == pytest.approx(spec.learning_rate(step, steps, warmup, 0.5, final), rel=1e-12)
+
+
+@pytest.mark.spec("training.second-half")
+@given(st.integers(1, 40))
+def test_scored_loops_match_the_spec(num_loops: int) -> None:
+    assert list(range(first_scored_loop(num_loops), num_loops + 1)) == spec.scored_loops(num_loops)
+
+
+@pytest.mark.spec("training.loop-count")
+@given(st.integers(1, 5), st.integers(0, 5), st.integers(0, 9))
+def test_loop_counts_are_uniform_over_their_range(fewest: int, more: int, seed: int) -> None:
+    config = TrainingConfig(min_loops=fewest, max_loops=fewest + more)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [draw_loops(config, generator) for _ in range(600)]
+    assert set(drawn) == set(range(fewest, fewest + more + 1))
+    for count in set(drawn):  # 600 draws: 0.1 is five standard deviations at the widest
+        assert drawn.count(count) / 600 == pytest.approx(1 / (more + 1), abs=0.1)
+
+
+@pytest.mark.spec("training.answer-loss", "training.second-half")
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.integers(0, 99))
+def test_loss_is_the_mean_over_loops_and_answer_tokens_alone(loops: int, rows: int, tokens: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(loops, rows, tokens, 7, generator=generator).double().requires_grad_()
+    targets = torch.randint(0, 7, (rows, tokens), generator=generator)
+    scored = torch.rand(rows, tokens, generator=generator) < 0.5
+    scored[0, 0] = True
+    loss = answer_loss(logits, targets, scored)
+    one_by_one = [
+        -math.log(torch.softmax(logits[l, b, t].detach(), 0)[targets[b, t]])
+        for l in range(loops)
+        for b in range(rows)
+        for t in range(tokens)
+        if scored[b, t]
+    ]
+    assert loss.item() == pytest.approx(sum(one_by_one) / len(one_by_one), rel=1e-9)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert not gradient[:, ~scored].any(), "nothing else is scored"
+
+
+@pytest.mark.spec("training.weight-decay")
+def test_weight_decay_applies_to_matrices_only() -> None:
+    model = build_model(replace(load_preset("first-light").model, loop_signal="learned", norm="layer"))
+    groups = {group["weight_decay"]: group["params"] for group in make_optimizer(model, TrainingConfig()).param_groups}
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, free = ({names[id(p)] for p in groups[decay]} for decay in (0.1, 0.0))
+    assert decayed | free == set(names.values())
+    assert decayed == {"embedding.weight"} | {
+        f"block.layers.0.{part}.weight" for part in ("attention.qkv", "attention.out", "mlp.up", "mlp.down")
+    }
+
+
+@pytest.mark.spec("training.deterministic")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+    def weights(seed: int) -> dict[str, torch.Tensor]:
+        model, steps = train(load_preset("first-light", steps=12), seed, CPU)
+        assert len(list(steps)) == 12
+        return model.state_dict()
+
+    first, again, other = weights(3), weights(3), weights(4)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.spec("training.loop-count")
+def test_steps_report_what_was_done() -> None:
+    preset = tiny(min_loops=2, max_loops=4, steps=40)
+    _, steps = train(preset, 0, CPU)
+    done = list(steps)
+    assert [step.step for step in done] == list(range(1, 41))
+    assert {step.loops for step in done} == {2, 3, 4}
+    assert all(math.isfinite(step.loss) and step.grad_norm > 0 for step in done)
+    assert [step.learning_rate for step in done] == [learning_rate(n, preset.training) for n in range(40)]
+
+
+def test_a_gradient_that_is_not_finite_stops_training_before_the_step() -> None:
+    model, steps = train(tiny(), 0, CPU)
+    next(steps)
+    nn.init.constant_(model.embedding.weight, math.nan)
+    before = model.block.state_dict()
+    with pytest.raises(FloatingPointError, match="step 2: the gradient is nan"):
+        next(steps)
+    assert all(torch.equal(before[name], value) for name, value in model.block.state_dict().items())
+
+
+@pytest.mark.slow
+def test_a_short_training_learns_to_add() -> None:
+    # Measured with this seed and size: the last 20 losses are 0.33 on average; untrained it is ln 15 = 2.7.
+    preset = load_preset("first-light", steps=500)
+    _, steps = train(preset, 0, CPU)
+    losses = [step.loss for step in steps]
+    assert sum(losses[:5]) / 5 > 2
+    assert sum(losses[-20:]) / 20 < 0.8
