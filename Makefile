@@ -59,7 +59,7 @@ adder: $(INSTALLED)
 
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
-	$(BIN)/looplm trace 978+457 --figure docs/figures/first-light-trace.svg
+	$(BIN)/looplm trace 98765+1235 --figure docs/figures/first-light-trace.svg
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -79,19 +79,32 @@ class Report:
     """A summary.json, or the run that holds it."""
     figure: Path | None = None
     """Draw accuracy by digits to this file, as .svg and .png."""
+    markdown: bool = False
+    """Print the table in Markdown, in place of colours and lines."""
 
     def run(self) -> int:
         """Render from the summary alone."""
         from looplm.cli.tables import print_comparison
         from looplm.evaluate.figures import accuracy_figure, save_figure
-        from looplm.experiments.results import by_preset, figure_lines, read_summary, trained_range
+        from looplm.experiments.results import (
+            as_markdown,
+            by_preset,
+            comparison_table,
+            figure_lines,
+            others_by_digits,
+            read_summary,
+            trained_range,
+        )
 
         groups = by_preset(read_summary(self.summary)["results"])
         main = next(iter(groups))
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()
-        print_comparison(console, groups[main], controls)
+        if self.markdown:
+            print(as_markdown(*comparison_table(groups[main], controls)))
+        else:
+            print_comparison(console, groups[main], controls)
         if self.figure:
-            figure = accuracy_figure(figure_lines(groups[main], controls), trained_range(groups[main][0]))
+            figure = accuracy_figure(figure_lines(groups[main], controls), trained_range(groups[main][0]), others_by_digits())
             console.print("wrote " + " and ".join(map(str, save_figure(figure, self.figure))))
         return 0

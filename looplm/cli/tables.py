@@ -36,11 +36,9 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
         made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
     made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
     console.print(made)
-    console.print("Column: token read (^ begin, $ end), digits least-significant first. Cell: most likely next token, of a")
-    console.print(
-        "probability from 99 % (green), from 50 % (~, yellow) or below (?, red). An answer token stops when two loops"
-    )
-    console.print("agree; the prompt, dim, is not trained to predict and runs all loops.")
+    console.print("Column: token read (^ begin, $ end), digits least-significant first. Cell: most likely next token,")
+    console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red). An answer token stops")
+    console.print("when two loops agree; the prompt, dim, is not trained to predict and runs all loops.")
 
 
 def _thought(token: Mapping[str, Any], loop: int) -> Text:

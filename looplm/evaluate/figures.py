@@ -12,8 +12,17 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from looplm.files import write_file
 
-# Okabe & Ito's colours, told apart with any kind of colour vision; each line has a marker of its own as well.
-_STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+# Okabe & Ito's colours, told apart with any kind of colour vision. Each line has a marker and dashes of its own, and
+# later lines have smaller markers, so that lines on top of each other can all be seen.
+_STYLES = (
+    ("#0072B2", "o", 9.0, "-"),
+    ("#D55E00", "s", 5.0, "--"),
+    ("#009E73", "^", 6.0, "-."),
+    ("#CC79A7", "D", 5.0, ":"),
+    ("#E69F00", "v", 5.0, "-"),
+)
+_FADED = 0.3
+"""Opacity of the prompt's cells in a trace: nothing trains them to predict."""
 _RC: Any = {
     "svg.hashsalt": "looplm",
     "svg.fonttype": "path",
@@ -38,23 +47,32 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-def accuracy_figure(lines: Mapping[str, Sequence[Mapping[str, Any]]], trained_digits: tuple[int, int]) -> Figure:
+def accuracy_figure(
+    lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    trained_digits: tuple[int, int],
+    others: Mapping[str, Mapping[int, float]],
+) -> Figure:
     """Accuracy by digits, log axis, with 95 % Wilson intervals and the training range shaded.
 
     Args:
         lines: label → cells, each with digits, accuracy, low and high, in the order of digits.
         trained_digits: fewest and most digits of a training operand.
+        others: label → digits → accuracy that somebody else wanted or measured; drawn in grey.
     """
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes: Axes = figure.add_subplot()
-        axes.axvspan(trained_digits[0], trained_digits[1], color="0.85", lw=0)
-        axes.text(trained_digits[1] * 0.96, 0.5, "trained on these lengths", rotation=90, ha="right", va="center", color="0.35")
-        for (label, cells), (colour, marker) in zip(lines.items(), _STYLES, strict=False):
+        axes.axvspan(trained_digits[0], trained_digits[1], color="0.9", lw=0)
+        middle = (trained_digits[0] * trained_digits[1]) ** 0.5
+        axes.text(middle, 0.5, "trained on\nthese lengths", ha="center", va="center", color="0.35")
+        for (label, cells), (colour, marker, size, dashes) in zip(lines.items(), _STYLES, strict=False):
             digits = [cell["digits"] for cell in cells]
             accuracy = [cell["accuracy"] for cell in cells]
-            axes.plot(digits, accuracy, marker=marker, color=colour, label=label, lw=1.5, ms=5, clip_on=False, zorder=3)
+            look: Any = {"marker": marker, "ms": size, "mfc": "white" if size > 8 else colour, "ls": dashes, "lw": 1.5}
+            axes.plot(digits, accuracy, color=colour, label=label, clip_on=False, zorder=3, **look)
             axes.fill_between(digits, [c["low"] for c in cells], [c["high"] for c in cells], color=colour, alpha=0.2, lw=0)
+        for (label, shares), marker in zip(others.items(), ("*", "x"), strict=True):
+            axes.plot(list(shares), list(shares.values()), marker, color="0.4", ms=9, label=label, clip_on=False, zorder=2)
         ticks = sorted({cell["digits"] for cells in lines.values() for cell in cells} | set(trained_digits))
         axes.set_xscale("log")
         axes.set_xticks([tick for tick in ticks if tick not in (5, 10)])
@@ -76,11 +94,14 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         colours = mpl.colormaps["cividis"]
         for x, token in enumerate(tokens):
             for y, (guess, confidence) in enumerate(zip(token["guesses"], token["confidences"], strict=True)):
-                axes.add_patch(mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor=colours(confidence), ec="white"))
-                ink = "white" if confidence < 0.55 else "black"
+                alpha = 1.0 if token["role"] == "answer" else _FADED
+                axes.add_patch(
+                    mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor=(*colours(confidence)[:3], alpha), ec="white")
+                )
+                ink = "0.45" if alpha < 1 else "white" if confidence < 0.55 else "black"
                 axes.text(x, y + 1, _short(guess), ha="center", va="center", color=ink, fontsize=9)
             for y in range(token["loops_taken"], loops):
-                axes.add_patch(mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor="0.93", ec="white"))
+                axes.add_patch(mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor="0.96", ec="white"))
         first_answer = next(x for x, token in enumerate(tokens) if token["role"] == "answer")
         axes.axvline(first_answer - 0.5, color="black", lw=1.2, ls=":")
         axes.set_xticks(range(len(tokens)), [_short(token["text"]) for token in tokens], fontfamily="monospace")
@@ -88,7 +109,7 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlim=(-0.5, len(tokens) - 0.5), ylim=(loops + 0.5, 0.5), ylabel="loop")
-        axes.set_xlabel("token read, digits least-significant first (answer tokens right of the dotted line)")
+        axes.set_xlabel("token read (^ begin, $ end), digits least-significant first; the answer is right of the line")
         axes.set_title(f"{trace['problem']} = {trace['answer']}: most likely next token after each loop", fontsize=10)
         figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours), ax=axes, label="its probability")
         return figure

@@ -131,6 +131,15 @@ def figure_lines(results: Sequence[Result], controls: Sequence[Result] = ()) -> 
     return lines
 
 
+def others_by_digits() -> dict[str, dict[int, float]]:
+    """Label → digits → share, for the figure."""
+    labels = {"target": "target of the plan", "origin": "origin of the plan, measured there"}
+    return {
+        label: {int(digits): share for digits, share in others()[name].items() if digits != "source"}
+        for name, label in labels.items()
+    }
+
+
 def others() -> dict[str, dict[str, Any]]:
     """What others wanted and measured, with sources: docs/data/others-addition.toml."""
     return tomllib.loads((resource("docs/data") / "others-addition.toml").read_text(encoding="utf-8"))

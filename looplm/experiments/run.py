@@ -31,6 +31,7 @@ from looplm.experiments.results import (
     figure_lines,
     make_result,
     make_summary,
+    others_by_digits,
     trained_range,
 )
 from looplm.files import new_folder, to_json, write_file
@@ -40,8 +41,8 @@ from looplm.train.trainer import Step, train
 
 LOG_SCHEMA = 1
 """Version of log.jsonl."""
-TRACED_SUM = "978+457"
-"""The sum that every run's trace shows."""
+TRACED_SUM = "98765+1235"
+"""The sum of every run's trace: longer than any that the adders train on, with a carry through every place."""
 TEST_SEED = 1
 _LAST_STEPS = 100
 
@@ -87,7 +88,7 @@ def run_preset(
         trace = trace_sum(model, TRACED_SUM).as_json()
         write_file(draft / "trace.json", to_json(trace))
         save_figure(trace_figure(trace), draft / "trace.svg")
-        save_figure(accuracy_figure(figure_lines([result]), trained_range(result)), draft / "accuracy.svg")
+        save_figure(accuracy_figure(figure_lines([result]), trained_range(result), others_by_digits()), draft / "accuracy.svg")
         write_file(draft / "report.md", _report(result).encode())
         save(model, preset, source, draft / "checkpoint")
     return result

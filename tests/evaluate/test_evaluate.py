@@ -157,7 +157,8 @@ def test_figures_are_the_same_bytes_for_the_same_data(tmp_path: Path) -> None:
     cells = [Cell("uniform", digits, 200, 190, 2.0).as_json() for digits in (4, 12, 100)]
     trace = trace_sum(load("adder"), "12+34").as_json()
     for name in ("one", "two"):
-        save_figure(accuracy_figure({"ours": cells, "other": cells[:2]}, (1, 4)), tmp_path / f"{name}-accuracy.svg")
+        figure = accuracy_figure({"ours": cells, "other": cells[:2]}, (1, 4), {"target": {8: 0.7}, "origin": {}})
+        save_figure(figure, tmp_path / f"{name}-accuracy.svg")
         save_figure(trace_figure(trace), tmp_path / f"{name}-trace")
     for kind in ("accuracy.svg", "accuracy.png", "trace.svg", "trace.png"):
         assert (tmp_path / f"one-{kind}").read_bytes() == (tmp_path / f"two-{kind}").read_bytes()

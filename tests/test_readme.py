@@ -1,0 +1,30 @@
+"""The README's numbers are those of the committed results, and its commands exist."""
+
+import re
+from pathlib import Path
+
+from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_results_table_is_rendered_from_the_committed_summary() -> None:
+    results = by_preset(read_summary(ROOT / "docs/data/first-light.json")["results"])["first-light"]
+    table = as_markdown(*comparison_table(results, control_results("first-light")))
+    match = re.search(r"<!-- results: .* -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)
+    assert match
+    assert match[1].strip() == table
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        for target in re.findall(r"make ([a-z-]+)", text):
+            if target in ("demo", "test", "test-fast", "format", "results", "adder", "figures"):
+                assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
