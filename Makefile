@@ -25,6 +25,7 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest -n 2
+	$(BIN)/looplm spec check
 
 test-fast: $(INSTALLED)
 	$(BIN)/pytest -n 2 -m "not slow"

@@ -76,7 +76,7 @@ def parse_clauses(text: str, file: str) -> list[Clause]:
         sentence = next((line for line in body if line), "")
         if not re.search(r"\b(MUST|SHOULD|MAY)\b", sentence) and not file.endswith(".ko.md"):
             raise ValueError(f"{file}:{start + 1}: the first line under {id} must be its sentence, with MUST, SHOULD or MAY")
-        code = "\n\n".join(source for _, source in _fences(body))
+        code = "\n\n".join(source for _, source in fences(body))
         examples = "\n".join(_examples(body))
         found.append(Clause(id, file, start + 1, sentence, code, examples))
     return found
@@ -137,7 +137,7 @@ class _SpecFiles:
             return
         path = Path(module.__spec__.origin)
         module.__file__ = str(path)
-        for line, source in _fences(path.read_text(encoding="utf-8").splitlines()):
+        for line, source in fences(path.read_text(encoding="utf-8").splitlines()):
             exec(compile("\n" * line + source, str(path), "exec"), module.__dict__)
 
 
@@ -149,8 +149,8 @@ def _inside_fence(lines: list[str], index: int) -> bool:
     return sum(line.startswith("```") for line in lines[:index]) % 2 == 1
 
 
-def _fences(lines: list[str]) -> list[tuple[int, str]]:
-    """The python fences: number of lines before the code, and the code."""
+def fences(lines: list[str]) -> list[tuple[int, str]]:
+    """The python fences of a Markdown text: number of lines before the code, and the code."""
     found: list[tuple[int, str]] = []
     start: int | None = None
     language = ""
@@ -180,7 +180,7 @@ def _meaning(clause: Clause) -> str:
         return ""
     defined: dict[str, ast.stmt] = {}
     text = (resource("spec") / clause.file).read_text(encoding="utf-8")
-    for _, source in _fences(text.splitlines()):
+    for _, source in fences(text.splitlines()):
         for statement in ast.parse(source).body:
             for name in _names_bound(statement):
                 defined[name] = statement

@@ -1,6 +1,5 @@
 """The spec is well-formed, bilingual, cited rightly, and covered; its code is run from the Markdown."""
 
-import ast
 import doctest
 import re
 import traceback
@@ -10,44 +9,24 @@ from pathlib import Path
 import pytest
 
 import looplm
-from looplm import spec
+from looplm import spec, spec_check
 from looplm.config import load_preset, preset_names
 from looplm.errors import InputError
 from looplm.resources import resource
 
 ROOT = Path(__file__).parents[2]
 SPEC_FILES = sorted(p for p in (ROOT / "spec").glob("*.md") if not p.name.endswith(".ko.md") and p.name != "README.md")
-PYTHON_FILES = sorted(p for folder in ("looplm", "kernels", "tests") for p in (ROOT / folder).rglob("*.py"))
-CITATION = re.compile(r"\[([a-z]+\.[a-z0-9-]+)\]\[\]")
 
 
-def marked_clauses() -> set[str]:
-    """Ids named by `@pytest.mark.spec(...)` anywhere in the tests."""
-    ids: set[str] = set()
-    for path in (ROOT / "tests").rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.spec":
-                ids |= {ast.literal_eval(argument) for argument in node.args}
-    return ids
-
-
-def test_every_must_has_a_test_and_every_mark_a_clause() -> None:
-    marked, known = marked_clauses(), spec.clauses()
-    assert marked <= set(known), f"tests name clauses that do not exist: {sorted(marked - set(known))}"
-    musts = {id for id, clause in known.items() if "MUST" in clause.sentence}
-    assert musts <= marked, f"clauses without a test: {sorted(musts - marked)}"
-
-
-def test_every_citation_in_code_exists() -> None:
-    for path in PYTHON_FILES:
-        for id in CITATION.findall(path.read_text(encoding="utf-8")):
-            assert id in spec.clauses(), f"{path.relative_to(ROOT)} cites {id}"
+def test_the_spec_has_no_problem_but_evidence_still_to_come() -> None:
+    # What this very run proves is known only when it ends: `make test` then runs `looplm spec check`.
+    rows = spec_check.matrix()
+    assert not [row.id for row in rows if "MUST" in row.sentence and not row.tests], "clauses that no test is marked with"
+    assert not [problem for problem in spec_check.problems() if "no test of it ran" not in problem and "failed" not in problem]
 
 
 def test_every_executable_clause_has_an_implementation_that_cites_it() -> None:
-    cited = {id for path in PYTHON_FILES if "tests" not in path.parts for id in CITATION.findall(path.read_text("utf-8"))}
-    computed = {id for id, clause in spec.clauses().items() if clause.code}
-    assert computed <= cited, f"no docstring cites {sorted(computed - cited)}"
+    assert not [row.id for row in spec_check.matrix() if spec.clauses()[row.id].code and not row.implementations]
 
 
 def test_clauses_of_every_preset_exist() -> None:
