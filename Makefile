@@ -58,6 +58,9 @@ $(MODELS):
 adder: $(INSTALLED)
 	$(BIN)/python -m looplm.experiments.ship $(foreach seed,$(SEEDS),$(STUDY)/first-light-$(seed))
 
+vectors: $(INSTALLED)
+	$(BIN)/python -m looplm.evaluate.conformance tests/vectors
+
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 98765+1235 --figure docs/figures/first-light-trace.svg

@@ -1,4 +1,4 @@
-"""The one build step that pyproject.toml cannot say: the wheel carries a copy of spec/ and docs/data/."""
+"""The one build step that pyproject.toml cannot say: the wheel carries a copy of spec/, docs/data/ and tests/vectors/."""
 
 from pathlib import Path
 from shutil import copytree
@@ -16,7 +16,7 @@ class BuildWithSpec(build_py):
         if self.editable_mode:
             return
         here = Path(__file__).resolve().parent
-        for name in ("spec", "docs/data"):
+        for name in ("spec", "docs/data", "tests/vectors"):
             copytree(here / name, Path(self.build_lib) / "looplm" / "_bundled" / name, dirs_exist_ok=True)
 
 

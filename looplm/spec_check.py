@@ -51,7 +51,7 @@ def checkout() -> Path:
         InputError: in an installed package, which has no tests.
     """
     root = resource("spec").parent
-    if not (root / "tests").is_dir():
+    if not (root / "tests" / "conftest.py").exists():
         raise InputError("this needs a checkout of the repository: an installed package carries no tests.")
     return root
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 import looplm
+from looplm.cli.conform import Conform
 from looplm.cli.console import INTERRUPTED, REFUSED, fail
 from looplm.cli.data import Data
 from looplm.cli.evaluate import Eval, Report
@@ -28,6 +29,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Spec, tyro.conf.subcommand("spec")]
+    | Annotated[Conform, tyro.conf.subcommand("conform")]
 )
 
 

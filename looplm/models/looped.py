@@ -34,8 +34,10 @@ class Thoughts:
     """Read from that state: the scores of each next token."""
     loops_taken: Annotated[Tensor, Int("B T")]
     """Loops that changed the token's state; 0 for padding."""
-    logits_per_loop: Annotated[Tensor, Float("L B T V")] | None
+    logits_per_loop: Annotated[Tensor, Float("L B T V")] | None = None
     """For a trace: the logits after each loop; a halted token's no longer change."""
+    h_per_loop: Annotated[Tensor, Float("L B T D")] | None = None
+    """The same for the states."""
 
 
 class LoopLM(nn.Module):
@@ -125,7 +127,7 @@ class LoopLM(nn.Module):
             real: False for padding; by default there is none.
             may_halt: False for tokens that run all `halting.max_loops` loops, whatever the rule says; by default all may.
             cache: of at least `halting.max_loops` loops.
-            keep_every_loop: also give the logits after each loop.
+            keep_every_loop: also give the logits and states after each loop.
 
         Spec: [halting.at-least-one-loop][], [halting.loops-taken][], [halting.freeze][], [halting.kv-publish][].
         """
@@ -138,7 +140,7 @@ class LoopLM(nn.Module):
         x0, view = self.embed(*cache.join(tokens, real), new=tokens.shape[1])
         h, active, loops_taken = torch.zeros_like(x0), real, torch.zeros_like(tokens)
         logits: Tensor | None = None
-        per_loop: list[Tensor] = []
+        per_loop: list[tuple[Tensor, Tensor]] = []
         l = 0
         while bool(active.any()) and l < halting.max_loops:
             l += 1
@@ -148,13 +150,16 @@ class LoopLM(nn.Module):
             previous, logits = logits, self.read(h)
             active = active & ~(halting(Evidence(l, logits, previous)) & may_halt)
             if keep_every_loop:
-                per_loop.append(logits)
+                per_loop.append((logits, h))
         assert logits is not None, "a chunk has at least one real token"
         if l < halting.max_loops:
             self._publish(h, x0, l + 1, view, cache, loops_taken)
             l += 1
         cache.commit(tokens, real, last_loop=l)
-        return Thoughts(h, logits, loops_taken, torch.stack(per_loop) if keep_every_loop else None)
+        if not keep_every_loop:
+            return Thoughts(h, logits, loops_taken)
+        kept_logits, kept_h = (torch.stack(kept) for kept in zip(*per_loop, strict=True))
+        return Thoughts(h, logits, loops_taken, kept_logits, kept_h)
 
     def _publish(self, h: Tensor, x0: Tensor, l: int, view: View, cache: KVCache, loops_taken: Tensor) -> None:
         """The K/V-only pass of loop l, for the tokens that halted after loop l - 1."""
