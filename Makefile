@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results figures adder clean
+.PHONY: help demo test test-fast lint format results figures adder vectors clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -45,14 +45,20 @@ PRESETS := first-light first-light-rope first-light-static
 STUDY := runs/study
 MODELS := $(foreach preset,$(PRESETS),$(foreach seed,$(SEEDS),$(STUDY)/$(preset)-$(seed)))
 
+MEASURED := $(MODELS:=.json)
+
 results: $(INSTALLED)
 	$(MAKE) -j2 $(MODELS)
-	$(BIN)/looplm eval $(MODELS) --n 2000 --n-long 500 --seed 2 --out $(STUDY)/first-light.json
-	cp $(STUDY)/first-light.json docs/data/first-light.json
+	$(MAKE) -j2 $(MEASURED)
+	rm -f docs/data/first-light.json
+	$(BIN)/looplm report $(MEASURED) --out docs/data/first-light.json
 
 $(MODELS):
 	OMP_NUM_THREADS=1 $(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
+
+$(MEASURED):
+	OMP_NUM_THREADS=1 $(BIN)/looplm eval $(basename $@) --n 2000 --n-long 500 --seed 2 --out $@
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)

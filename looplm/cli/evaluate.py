@@ -73,30 +73,42 @@ class Eval:
 
 @dataclass(frozen=True)
 class Report:
-    """Print the table of a summary and draw its figure; nothing is computed anew."""
+    """Print the table of one or more summaries and draw its figure; nothing is computed anew."""
 
-    summary: Annotated[Path, tyro.conf.Positional]
-    """A summary.json, or the run that holds it."""
+    summaries: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Summaries, or the runs that hold them; the first result's preset is the one that the others are compared with."""
     figure: Path | None = None
     """Draw accuracy by digits to this file, as .svg and .png."""
     markdown: bool = False
     """Print the table in Markdown, in place of colours and lines."""
+    out: Path | None = None
+    """Also write all results as one summary; the file must not exist."""
 
     def run(self) -> int:
         """Render from the summary alone."""
         from looplm.cli.tables import print_comparison
+        from looplm.errors import InputError
         from looplm.evaluate.figures import accuracy_figure, save_figure
         from looplm.experiments.results import (
             as_markdown,
             by_preset,
             comparison_table,
             figure_lines,
+            make_summary,
             others_by_digits,
             read_summary,
             trained_range,
         )
+        from looplm.files import refuse_existing, to_json, write_file
 
-        groups = by_preset(read_summary(self.summary)["results"])
+        if not self.summaries:
+            raise InputError("no summary was given; give a run folder or the summary.json of one.")
+        if self.out:
+            refuse_existing(self.out)
+        all_results = [result for path in self.summaries for result in read_summary(path)["results"]]
+        if self.out:
+            write_file(self.out, to_json(make_summary(all_results)))
+        groups = by_preset(all_results)
         main = next(iter(groups))
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()

@@ -15,17 +15,19 @@ from looplm.spec import citation
 
 def provenance(preset: Preset, seed: int, device: torch.device) -> dict[str, Any]:
     """What is needed to judge a number, and to get it again."""
+    return {"preset": preset.name, "seed": seed, **circumstances(device), "clauses": [citation(id) for id in preset.clauses()]}
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """The code and the machine."""
     return {
         "looplm": looplm.__version__,
         "commit": commit(),
-        "preset": preset.name,
-        "seed": seed,
         "device": device_name(device),
         "dtype": "float32",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "clauses": [citation(id) for id in preset.clauses()],
     }
 
 

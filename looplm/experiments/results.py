@@ -15,6 +15,7 @@ from typing import Any
 
 from looplm.errors import InputError
 from looplm.evaluate.accuracy import TEST_KINDS, Cell, wilson_interval
+from looplm.experiments.provenance import circumstances
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
@@ -28,7 +29,7 @@ def make_result(
     model: LoopLM, provenance: Mapping[str, Any], cells: Sequence[Cell], halting: HaltingRule, rule: str, seed: int
 ) -> Result:
     """All that may be quoted of one model: its cells, and how they came about."""
-    preset = model.preset
+    preset, device = model.preset, model.embedding.weight.device
     assert preset is not None
     return {
         "preset": preset.name,
@@ -37,7 +38,7 @@ def make_result(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_digits": [preset.data.min_digits, preset.data.max_digits],
         "training": provenance["training"],
-        "evaluation": {"seed": seed, "halting": rule, "max_loops": halting.max_loops},
+        "evaluation": {"seed": seed, "halting": rule, "max_loops": halting.max_loops, **circumstances(device)},
         "cells": [cell.as_json() for cell in cells],
         "provenance": {key: value for key, value in provenance.items() if key != "training"},
     }
