@@ -41,7 +41,7 @@ format: $(INSTALLED)
 
 # The committed results, from nothing: 5 seeds of the preset and of each control, two at a time.
 SEEDS := 0 1 2 3 4
-PRESETS := first-light first-light-rope first-light-static
+PRESETS := first-light first-light-rope first-light-static first-light-static-1
 STUDY := runs/study
 MODELS := $(foreach preset,$(PRESETS),$(foreach seed,$(SEEDS),$(STUDY)/$(preset)-$(seed)))
 
