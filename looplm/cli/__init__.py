@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             prog="looplm",
             description=f"LoopLM {looplm.__version__}: a looped language model to read, run, test and cite.",
             args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
         code: int = command.run()
         return code

@@ -14,7 +14,7 @@ from looplm.cli.console import find_device, notes, output
 class Eval:
     """Test trained adders on fresh sums; the table compares them with target, origin and controls."""
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL [MODEL ...]]")]
     """Runs, checkpoints, or names of shipped models."""
     digits: tuple[int, ...] = ()
     """Digits of each operand; default: those of the model's preset."""
@@ -75,7 +75,7 @@ class Eval:
 class Report:
     """Print the table of one or more summaries and draw its figure; nothing is computed anew."""
 
-    summaries: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    summaries: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[SUMMARY [SUMMARY ...]]")]
     """Summaries, or the runs that hold them; the first result's preset is the one that the others are compared with."""
     figure: Path | None = None
     """Draw accuracy by digits to this file, as .svg and .png."""

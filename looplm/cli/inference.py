@@ -22,7 +22,7 @@ _LINES_AT_A_TIME = 512
 class Solve:
     """Add with a trained model: one sum, or one a line from a file or from standard input."""
 
-    problem: Annotated[str, tyro.conf.Positional]
+    problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
     """A sum such as 978+457, a file with one a line, or - for standard input; up to 1,000 digits each."""
     model: str = "adder"
     """A run, a checkpoint, or the name of a shipped model."""
@@ -88,7 +88,7 @@ class Solve:
 class Trace:
     """Show what a model was thinking: the guess and confidence of every token after every loop."""
 
-    problem: Annotated[str, tyro.conf.Positional]
+    problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
     """A sum such as 978+457, of at most 24 digits in all."""
     model: str = "adder"
     """A run, a checkpoint, or the name of a shipped model."""

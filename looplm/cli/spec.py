@@ -35,7 +35,7 @@ class List:
 class Show:
     """Show a clause: sentence, code, examples; with id@hash, what has changed since."""
 
-    id: Annotated[str, tyro.conf.Positional]
+    id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")]
     """A clause, such as halting.kv-publish, or a citation of it."""
     json: bool = False
     """Print JSON."""
@@ -63,7 +63,7 @@ class Show:
 class Cite:
     """Print a clause's citation and the version of the spec, for a log or a paper."""
 
-    ids: Annotated[tuple[str, ...], tyro.conf.Positional]
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ID [ID ...]]")]
     """Clauses, such as halting.kv-publish."""
     json: bool = False
     """Print JSON."""
@@ -120,7 +120,7 @@ class Check:
 class StaleCommand:
     """List the citations of a run whose clause has changed since; the exit code is 1 if there are any."""
 
-    path: Annotated[Path, tyro.conf.Positional]
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run's folder, or a log.jsonl, summary.json or model.json."""
     json: bool = False
     """Print JSON."""

@@ -19,7 +19,7 @@ _NOTE_EVERY = 250
 class Train:
     """Train a preset, test it, and write a run: its model, log, numbers and figures."""
 
-    preset: Annotated[str, tyro.conf.Positional]
+    preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
     """A file in spec/presets, such as first-light."""
     out: Path | None = None
     """Folder of the run; it must not exist. Default: runs/PRESET/TIME."""

@@ -175,5 +175,9 @@ def test_committed_results_reach_the_numbers_of_the_plan() -> None:
                 assert cell["accuracy"] >= (0.99 if cell["set"] == "uniform" else 0.98)
     hundred = [cell["accuracy"] for cell in pooled_cells(groups["first-light"], "uniform") if cell["digits"] == 100]
     assert hundred[0] >= 0.95
-    assert {c["preset"] for c in control_results("first-light")} == {"first-light-rope", "first-light-static"}
-    assert len(figure_lines(groups["first-light"], control_results("first-light"))) == 4
+    assert {c["preset"] for c in control_results("first-light")} == {
+        "first-light-rope",
+        "first-light-static",
+        "first-light-static-1",
+    }
+    assert len(figure_lines(groups["first-light"], control_results("first-light"))) == 5
