@@ -178,6 +178,6 @@ def test_committed_results_reach_the_numbers_of_the_plan() -> None:
     assert {c["preset"] for c in control_results("first-light")} == {
         "first-light-rope",
         "first-light-static",
-        "first-light-static-1",
+        "first-light-one-layer",
     }
     assert len(figure_lines(groups["first-light"], control_results("first-light"))) == 5
