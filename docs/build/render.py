@@ -1,0 +1,171 @@
+"""What a page asks for with a line `<!-- render: NAME ARGUMENT -->`, written from data while the site is staged."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import clauses
+
+from looplm.errors import InputError
+from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+from looplm.resources import resource
+from looplm.spec import parse_clauses
+from looplm.spec_check import checkout, outdated
+
+_ASKED = re.compile(r"^<!-- render: (?P<name>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
+
+
+_SPEC_LINK = re.compile(r"\]\((#[^)]+)")
+"""A sentence's link to elsewhere on its own page."""
+
+
+def fill(text: str, language: str, source: Path) -> str:
+    """The page with everything that it asks for.
+
+    Raises:
+        ValueError: if it asks for something that no function here renders.
+    """
+
+    def write(match: re.Match[str]) -> str:
+        if match["name"] not in _RENDERERS:
+            raise ValueError(f"{source} asks for {match['name']!r}; there are {', '.join(_RENDERERS)}.")
+        return _RENDERERS[match["name"]](match["argument"] or "", language)
+
+    return _ASKED.sub(write, text)
+
+
+_NO_RESULTS = {
+    "en": "*The results are not in this checkout: `docs/data/{name}.json` is missing. `make results` writes it.*",
+    "ko": "*이 저장소에는 결과가 없다. `docs/data/{name}.json`이 빠져 있으며, `make results`로 만든다.*",
+}
+_KOREAN_HEADER = {
+    "digits": "자릿수",
+    "target": "목표",
+    "origin": "원래 측정",
+    "control": "대조군",
+    "this model": "이 모델",
+    "seeds": "시드",
+    "uniform": "고른 합",
+    "carry-heavy": "올림이 많은 합",
+    "loops": "루프",
+}
+
+
+def results(name: str, language: str) -> str:
+    """The table of a committed summary: its preset beside the controls."""
+    try:
+        own = by_preset(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
+    except InputError:
+        return _NO_RESULTS[language].format(name=name)
+    table = as_markdown(*comparison_table(own, control_results(name)))
+    if language == "ko":
+        head, rest = table.split("\n", 1)
+        for english, korean in _KOREAN_HEADER.items():
+            head = head.replace(english, korean)
+        table = f"{head}\n{rest.replace('(worst ', '(최저 ')}"
+    return table
+
+
+_STATE: dict[str, dict[str, str]] = {
+    "en": {
+        "none": "No test run is recorded in this checkout: `make test` records one.",
+        "old": "{old} of the outcomes below were seen with other sources than these; `make test` sees them anew.",
+        "head": "| clause | implementation | tests | pages |",
+    },
+    "ko": {
+        "none": "이 저장소에 기록된 시험 결과가 없다. `make test`가 기록한다.",
+        "old": "아래 결과 가운데 {old}개는 지금과 다른 소스에서 나온 것이다. `make test`로 다시 시험한다.",
+        "head": "| 조항 | 구현 | 시험 | 쪽 |",
+    },
+}
+
+
+def matrix(_: str, language: str) -> str:
+    """Clause → implementation → tests → pages, a table for each spec file."""
+    rows, words = clauses.rows(), _STATE[language]
+    sentences = _sentences(language)
+    files: dict[str, list[str]] = defaultdict(list)
+    for row in rows.values():
+        tests = [clauses.test_link(*item) for item in clauses.outcomes(row).items()]
+        pages = [link for link in (_page_link(page, language) for page in row.pages) if link]
+        code = map(clauses.code_link, row.implementations)
+        sentence = _SPEC_LINK.sub(rf"](spec/{row.id.split('.')[0]}.md\1", sentences[row.id]).replace("|", "\\|")
+        cells = [f"[{row.id}][]<br>{sentence}", *map("<br>".join, (code, tests, pages))]
+        files[row.id.split(".")[0]].append("| " + " | ".join(cells) + " |")
+    parts = [_freshness(words)]
+    for file, lines in files.items():
+        table = "\n".join([words["head"], "|---" * 4 + "|", *lines])
+        parts.append(f'## {file} {{#matrix-{file}}}\n\n<div class="matrix" markdown="1">\n\n{table}\n\n</div>')
+    return "\n\n".join(part for part in parts if part)
+
+
+def tests(_: str, language: str) -> str:
+    """The source of every test that is marked with a clause, under the id that clauses link to."""
+    marked: dict[str, set[str]] = defaultdict(set)
+    for row in clauses.rows().values():
+        for node in clauses.outcomes(row):
+            marked[node].add(row.id)
+    parts, file = [], ""
+    for node in sorted(marked):
+        if node.split("::")[0] != file:
+            file = node.split("::")[0]
+            parts.append(f"## {file} {{#{clauses.anchor(file).removesuffix('.py').replace('.', '-')}}}")
+        cited = ", ".join(f"[{id}][]" for id in sorted(marked[node]))
+        parts.append(f"### {node.rsplit('::')[-1]} {{#{clauses.anchor(node)}}}\n\n{cited}\n\n```python\n{_source(node)}\n```")
+    return "\n\n".join(parts)
+
+
+def modules(package: str, language: str) -> str:
+    """An API entry for a module, or for every public module of a package."""
+    root = checkout() / Path(*package.split("."))
+    paths = [root.with_suffix(".py")] if root.with_suffix(".py").exists() else sorted(root.rglob("*.py"))
+    if not paths:
+        raise ValueError(f"a page asks for the modules of {package}, which does not exist.")
+    names = [".".join(path.relative_to(checkout()).with_suffix("").parts) for path in paths]
+    return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
+
+
+_RENDERERS: dict[str, Callable[[str, str], str]] = {"results": results, "matrix": matrix, "tests": tests, "modules": modules}
+
+
+def _freshness(words: dict[str, str]) -> str:
+    ran = any(outcome != "not run" for row in clauses.rows().values() for _, outcome in row.tests)
+    if not ran:
+        return f"*{words['none']}*"
+    return f"*{words['old'].format(old=outdated())}*" if outdated() else ""
+
+
+def _sentences(language: str) -> dict[str, str]:
+    """Each clause's sentence in this language."""
+    if language == "en":
+        return {row.id: row.sentence for row in clauses.rows().values()}
+    found: dict[str, str] = {}
+    for path in sorted((checkout() / "spec").glob(f"*.{language}.md")):
+        found |= {clause.id: clause.sentence for clause in parse_clauses(path.read_text(encoding="utf-8"), path.name)}
+    return found
+
+
+def _page_link(path: str, language: str) -> str:
+    """A link to a page of this site under its title; what is no page of it, or a translation, gives nothing."""
+    folder = path.split("/")[0]
+    if folder not in ("docs", "examples") or path.endswith(".ko.md"):
+        return ""
+    source = checkout() / path
+    translated = source.with_suffix(f".{language}.md")
+    text = (translated if translated.exists() else source).read_text(encoding="utf-8")
+    titles = re.findall(r"^(?:# )?# (\S.*?) \{#", text, re.MULTILINE)  # a script has one in each language
+    title = titles[1 if folder == "examples" and language == "ko" else 0]
+    return f"[{title}]({path.removeprefix('docs/').replace('.py', '.md')})"
+
+
+def _source(node: str) -> str:
+    """A test function as it stands, decorators included."""
+    path, _, name = node.partition("::")
+    text = (checkout() / path).read_text(encoding="utf-8")
+    for found in ast.walk(ast.parse(text)):
+        if isinstance(found, ast.FunctionDef) and found.name == name.rsplit("::")[-1]:
+            first = min([found.lineno, *(decorator.lineno for decorator in found.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1 : found.end_lineno])
+    raise ValueError(f"{node} is in the matrix but not in {path}; run `make test` again.")

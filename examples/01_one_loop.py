@@ -1,0 +1,237 @@
+"""One loop: the first chapter. Read it on the site, or run it: python examples/01_one_loop.py."""
+
+# %% [markdown] lang="en"
+# # One loop {#one-loop}
+#
+# **What you will see.** A trained adder solves 98765 + 1235 in front of you, one loop at a time. You will start its state
+# at zero, apply its one block by hand, see that more loops cost no more weights, and watch a wrong guess become right.
+
+# %% [markdown] lang="ko"
+# # 루프 하나 {#one-loop}
+#
+# **무엇을 보게 되는가.** 훈련을 마친 덧셈 모델이 눈앞에서 98765 + 1235를 한 루프(loop)씩 푼다. 상태를 0에서 시작하여
+# 하나뿐인 블록을 손으로 적용해 보고, 루프를 늘려도 가중치는 늘지 않음을 확인하고, 틀린 짐작이 맞는 답이 되는 순간을 본다.
+
+# %% [markdown] lang="en"
+# ## The idea {#idea}
+#
+# Think of adding two long numbers in your head. You do not own a separate piece of brain for the first look at the
+# digits, another for the carries and a third for checking. You look again, with the same head, knowing a little more.
+# A looped model does this: its state is what it knows so far, and every loop is one more look with the same weights.
+
+# %% [markdown] lang="ko"
+# ## 생각 {#idea}
+#
+# 긴 수 둘을 머릿속으로 더한다고 하자. 숫자를 처음 볼 때, 올림(carry)을 챙길 때, 다시 확인할 때 쓰는 머리가 따로 있지
+# 않다. 조금 더 알게 된 같은 머리로 다시 볼 뿐이다. 루프 모델도 그렇다. 상태는 지금까지 알게 된 것이고, 루프는 같은
+# 가중치로 한 번 더 보는 일이다.
+
+# %% [markdown] lang="en"
+# ## The equation {#equation}
+#
+# The tokens are embedded once, as $x_0$. The state starts at nothing and goes round:
+#
+# $$h_0 = 0, \qquad h_l = \mathrm{norm}\big(\mathrm{block}(h_{l-1} + x_0 + \mathrm{signal}(l))\big)$$
+#
+# That is [architecture.loop][]. Adding $x_0$ at every loop is the injection ([injection.every-loop][]), so the question is
+# never forgotten; the signal tells the block which loop it is in ([architecture.loop-signal][]). After any loop the state
+# can be read as a guess about the next token, by the embedding's own weights ([architecture.tied-head][]).
+
+# %% [markdown] lang="ko"
+# ## 식 {#equation}
+#
+# 토큰은 한 번만 임베딩되어 $x_0$가 된다. 상태는 아무것도 없는 데서 시작하여 돌고 돈다.
+#
+# $$h_0 = 0, \qquad h_l = \mathrm{norm}\big(\mathrm{block}(h_{l-1} + x_0 + \mathrm{signal}(l))\big)$$
+#
+# 이것이 [architecture.loop][]이다. 루프마다 $x_0$를 다시 더하는 것이 주입(injection)이며([injection.every-loop][]), 덕분에
+# 물음을 잊지 않는다. 루프 신호는 지금이 몇째 루프인지를 블록에 알린다([architecture.loop-signal][]). 어느 루프 뒤에든 상태를
+# 임베딩의 가중치로 읽으면 다음 토큰에 대한 짐작이 된다([architecture.tied-head][]).
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+
+import looplm
+from looplm.data.addition import SYMBOLS, parse_problem, problems_of, write
+from looplm.evaluate.figures import trace_figure
+from looplm.evaluate.trace import trace_sum
+
+adder = looplm.load("adder")
+text = write(problems_of([parse_problem("98765+1235")]), "double-reversed")
+tokens, answer = text.tokens[:, :-1], text.predicts_answer[0]
+print("it reads     ", " ".join(SYMBOLS[token] for token in tokens[0]))
+print("it shall say ", " ".join(SYMBOLS[token] for token in text.tokens[0, 1:][answer]))
+
+# %% [markdown] lang="en"
+# All three numbers stand with their least-significant digit first ([addition.double-reversed][]), so 98765 is read as
+# 5 6 7 8 9, and the answer 100000 begins with its zeros.
+#
+# ## One loop by hand {#by-hand}
+#
+# [`embed`][looplm.models.looped.LoopLM.embed] gives $x_0$, and what each token may see;
+# [`step`][looplm.models.looped.LoopLM.step] is one loop; [`read`][looplm.models.looped.LoopLM.read] turns a state into
+# scores of the next token. Nothing else is needed.
+
+# %% [markdown] lang="ko"
+# 세 수는 모두 낮은 자리부터 쓴다([addition.double-reversed][]). 그래서 98765는 5 6 7 8 9로 읽고, 답 100000은 0으로 시작한다.
+#
+# ## 손으로 돌리는 한 루프 {#by-hand}
+#
+# [`embed`][looplm.models.looped.LoopLM.embed]는 $x_0$와 각 토큰이 볼 수 있는 것을 주고,
+# [`step`][looplm.models.looped.LoopLM.step]은 루프 하나이며, [`read`][looplm.models.looped.LoopLM.read]는 상태를 다음 토큰의
+# 점수로 바꾼다. 필요한 것은 이것뿐이다.
+
+
+# %%
+def guess(h):
+    """The most likely next token after the answer's tokens."""
+    return " ".join(SYMBOLS[token] for token in adder.read(h)[0, answer].argmax(-1))
+
+
+torch.set_grad_enabled(False)
+x0, view = adder.embed(
+    tokens, real=torch.ones_like(tokens, dtype=torch.bool), new=tokens.shape[1]
+)
+h0 = torch.zeros_like(x0)
+h1 = adder.step(h0, x0, 1, view)
+print("after loop 1:", guess(h1))
+
+# %% [markdown] lang="en"
+# The zeros in the middle look right already, but the first digit is 9 and the last is missing. In one loop a token has
+# looked at the others only once, when they had not yet thought themselves. So give it another look.
+
+# %% [markdown] lang="ko"
+# 가운데 0들은 벌써 맞아 보이지만, 첫 숫자가 9이고 마지막 숫자는 아예 없다. 한 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고,
+# 그때는 그들도 아직 생각하기 전이었다. 그러니 한 번 더 보게 하자.
+
+# %%
+h2 = adder.step(h1, x0, 2, view)
+print("after loop 2:", guess(h2))
+
+# %% [markdown] lang="en"
+# Two applications of one block, and every token is right. The carry did not have to run through five places for that:
+# the answer so far is part of what is read, and so each digit needs only the carry of the place before it.
+#
+# ## The same weights, again {#same-weights}
+#
+# Six loops by hand are what the model itself does, to the last bit; and six loops have exactly as many weights as one
+# ([architecture.shared-block][]). An ordinary Transformer of the same depth would have to own the block six times.
+
+# %% [markdown] lang="ko"
+# 블록 하나를 두 번 적용했더니 모든 토큰이 맞았다. 올림이 두 루프 만에 다섯 자리를 달린 것은 아니다. 지금까지 쓴 답도 함께
+# 읽으므로, 숫자마다 바로 앞자리의 올림만 알면 된다.
+#
+# ## 같은 가중치를 다시 {#same-weights}
+#
+# 손으로 돌린 여섯 루프는 모델이 스스로 하는 것과 비트 하나까지 같다. 그리고 여섯 루프의 가중치는 한 루프의 가중치와 똑같이
+# 많다([architecture.shared-block][]). 깊이가 같은 보통의 트랜스포머라면 블록을 여섯 벌 가져야 한다.
+
+# %%
+states = [h0]
+for l in range(1, 41):
+    states.append(adder.step(states[-1], x0, l, view))
+by_hand = torch.stack([adder.read(h) for h in states[1:7]])
+assert torch.equal(by_hand, adder(tokens, num_loops=6))
+
+block = sum(weight.numel() for weight in adder.block.parameters())
+rest = sum(weight.numel() for weight in adder.parameters()) - block
+print("loops   looped   unshared")
+for loops in (1, 2, 6):
+    print(f"{loops:5} {rest + block:8,} {rest + loops * block:10,}")
+
+# %% [markdown] lang="en"
+# ## What it thinks after each loop {#guesses}
+#
+# [`trace_sum`][looplm.evaluate.trace.trace_sum] keeps every guess. A column is a token, a row a loop; right of the dotted
+# line each token predicts the answer, and stops as soon as two loops agree ([halting.two-equal-argmaxes][]).
+
+# %% [markdown] lang="ko"
+# ## 루프마다의 생각 {#guesses}
+#
+# [`trace_sum`][looplm.evaluate.trace.trace_sum]은 모든 짐작을 간직한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의 토큰은
+# 저마다 답을 예측하며, 두 루프의 생각이 같으면 곧 멈춘다([halting.two-equal-argmaxes][]).
+
+# %%
+trace = trace_sum(adder, "98765+1235")
+assert trace.answer == "100000"
+assert all(
+    2 <= token.loops_taken <= 3 for token in trace.tokens if token.role == "answer"
+)
+trace_figure(trace.as_json())
+
+# %% [markdown] lang="en"
+# ## How far the state moves {#movement}
+#
+# If a loop is one more look, later looks should change less. The plot shows how far each loop moves the state of every
+# token that predicts the answer.
+
+# %% [markdown] lang="ko"
+# ## 상태가 움직이는 거리 {#movement}
+#
+# 루프가 한 번 더 보는 일이라면, 나중의 루프일수록 바꾸는 것이 적어야 한다. 그림은 답을 예측하는 토큰마다 각 루프가 상태를
+# 얼마나 옮기는지를 보여 준다.
+
+# %%
+path = torch.stack(states)[:, 0, answer]  # [loops + 1, answer tokens, D]
+moved = (path[1:] - path[:-1]).norm(dim=-1)
+fig, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+axes.plot(
+    range(1, 13), moved[:12], color="#3f7fd9", alpha=0.6, marker="o", markersize=3
+)
+axes.set(
+    xlabel="loop 루프",
+    ylabel="distance moved 움직인 거리",
+    xticks=range(1, 13),
+    ylim=(0, None),
+)
+axes.grid(alpha=0.4)
+axes.spines[["top", "right"]].set_visible(False)
+
+# %% [markdown] lang="en"
+# ## What surprised us {#surprise}
+#
+# First, where the movement is large. Loop 1 takes the state from nothing to something, yet for most tokens loop 2, the one
+# that brings the carry, moves it farther still.
+#
+# Second, what happens when nobody stops it. This model was trained with at most six loops. We let it run for forty.
+
+# %% [markdown] lang="ko"
+# ## 뜻밖이었던 것 {#surprise}
+#
+# 첫째는 많이 움직이는 때이다. 루프 1은 아무것도 없던 상태를 있게 만드는데도, 대부분의 토큰에서는 올림을 가져오는 루프 2가
+# 상태를 더 멀리 옮긴다.
+#
+# 둘째는 아무도 멈추지 않을 때 일어나는 일이다. 이 모델은 많아야 여섯 루프로 훈련했다. 여기서는 마흔 루프를 돌려 본다.
+
+# %%
+right = text.tokens[0, 1:][answer]
+for l in (1, 2, 3, 6, 12, 40):
+    sure = adder.read(states[l])[0, answer].softmax(-1).gather(-1, right[:, None])
+    print(
+        f"after loop {l:2}: {guess(states[l])}    least sure of the right token: {sure.min():.4f}"
+    )
+assert (moved[1] > moved[0]).sum() > len(right) / 2
+assert guess(states[40]) == guess(states[2])
+
+# %% [markdown] lang="en"
+# The answer stands: the state has settled, and forty loops say what two said. But more thought does not make it surer:
+# past the loops of its training the least certain digit loses confidence. A rule that waits for high confidence would be
+# misled here; a rule that asks whether two loops agree is not.
+#
+# ## Exercises {#exercises}
+#
+# 1. Leave out the injection after loop 1: pass `torch.zeros_like(x0)` to `step` from loop 2 on. Is the question forgotten?
+# 2. Give every loop the signal of loop 1. Does this adder need to know which loop it is in?
+# 3. Which sums make some token take three loops, and which are done in two? Can you find one that needs four? We did not.
+
+# %% [markdown] lang="ko"
+# 답은 그대로이다. 상태가 자리를 잡아서, 마흔 루프도 두 루프와 같은 말을 한다. 그러나 더 생각한다고 더 확신하지는 않는다.
+# 훈련한 루프 수를 넘어서면 가장 자신 없던 숫자는 오히려 확신을 잃는다. 확신이 높아지기를 기다리는 규칙이라면 여기서 속겠지만,
+# 두 루프의 생각이 같은지를 묻는 규칙은 속지 않는다.
+#
+# ## 연습 문제 {#exercises}
+#
+# 1. 루프 1 뒤의 주입을 빼 보자. 루프 2부터 `step`에 `torch.zeros_like(x0)`를 넘긴다. 물음을 잊는가?
+# 2. 모든 루프에 루프 1의 신호를 주자. 이 덧셈 모델은 자기가 몇째 루프에 있는지 알아야 하는가?
+# 3. 어떤 합에서 토큰이 세 루프를 쓰고, 어떤 합은 두 루프로 끝나는가? 네 루프가 드는 합을 찾을 수 있는가? 우리는 찾지 못했다.
