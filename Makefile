@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results figures adder vectors docs serve clean
+.PHONY: help demo test test-fast lint format results figures adder vectors docs serve mutants clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -70,7 +70,7 @@ vectors: $(INSTALLED)
 
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
-	$(BIN)/looplm trace 98765+1235 --figure docs/figures/first-light-trace.svg
+	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
 
 # The site. English is built first, because that build empties build/site.
 docs: $(INSTALLED)
@@ -79,6 +79,10 @@ docs: $(INSTALLED)
 
 serve: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --config-file mkdocs$(if $(filter ko,$(LANGUAGE)),.ko).yml
+
+# Break the code of each clause in small ways and see whether its tests notice: docs/data/mutants.md (a quarter of an hour).
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -81,7 +81,7 @@ def accuracy_figure(
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set(xlim=(trained_digits[0], ticks[-1] * 1.05), ylim=(0, 1), xlabel="digits of each operand")
         axes.set_ylabel("sums solved exactly")
-        axes.legend(loc="center right", frameon=True, framealpha=0.9, edgecolor="none")
+        axes.legend(loc="center right", fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
         return figure
 
 
