@@ -14,6 +14,7 @@ help:
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
 	@echo "make serve      show the English site at localhost:8000 while you write; make serve LANGUAGE=ko the Korean one"
+	@echo "make mutants    break the code of each clause and see whether its tests notice (a quarter of an hour)"
 	@echo "make figures    draw the README's figures from the committed results"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -55,11 +56,11 @@ results: $(INSTALLED)
 	$(BIN)/looplm report $(ADDERS:=.json) $(CONTROLS) --out docs/data/first-light.json
 
 $(ADDERS) $(CONTROLS):
-	OMP_NUM_THREADS=1 $(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
+	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 $(ADDERS:=.json):
-	OMP_NUM_THREADS=1 $(BIN)/looplm eval $(basename $@) --n 2000 --n-long 500 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --n 2000 --n-long 500 --seed 2 --out $@
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)

@@ -34,6 +34,8 @@ class Eval:
     """Print the summary as JSON, in place of the table."""
     device: str = "cpu"
     """cpu, cuda or mps."""
+    threads: int = 1
+    """CPU threads."""
 
     def run(self) -> int:
         """Evaluate each model in turn."""
@@ -47,6 +49,7 @@ class Eval:
             raise InputError("no model was given; give a run, a checkpoint, or the name of a shipped model, such as adder.")
         if self.out:
             refuse_existing(self.out)
+        device = find_device(self.device, self.threads)
         rule = None if self.halting == "preset" else self.halting
         results = [
             evaluate_checkpoint(
@@ -56,7 +59,7 @@ class Eval:
                 seed=self.seed,
                 rule=rule,
                 max_loops=self.max_loops,
-                device=find_device(self.device),
+                device=device,
                 on_message=notes().print,
             )
             for model in self.models

@@ -32,6 +32,8 @@ class Solve:
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
     device: str = "cpu"
     """cpu, cuda or mps."""
+    threads: int = 1
+    """CPU threads."""
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
@@ -43,7 +45,7 @@ class Solve:
         lines, whole_file = self._lines()
         if not whole_file:
             parse_problem(self.problem)  # refuse before a model is loaded
-        device = find_device(self.device)
+        device = find_device(self.device, self.threads)
         model = load(self.model, device)
         solved = bad = right = 0
         while batch := list(islice(lines, _LINES_AT_A_TIME)):

@@ -29,6 +29,8 @@ class Train:
     """Training steps, in place of the preset's."""
     device: str = "cpu"
     """cpu, cuda or mps."""
+    threads: int = 1
+    """CPU threads; the same seed gives the same weights only with the same number."""
 
     def run(self) -> int:
         """Train, test, print the table and the trace."""
@@ -38,7 +40,7 @@ class Train:
         from looplm.experiments.results import control_results
         from looplm.experiments.run import default_folder, run_preset
 
-        preset, device = load_preset(self.preset, steps=self.steps), find_device(self.device)
+        preset, device = load_preset(self.preset, steps=self.steps), find_device(self.device, self.threads)
         folder = self.out or default_folder(preset.name)
         with _Display(f"training {preset.name}", preset.training.steps) as display:
             result = run_preset(preset, self.seed, folder, device, display.on_step, display.on_message)
