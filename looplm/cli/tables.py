@@ -13,11 +13,12 @@ from looplm.experiments.results import Result, comparison_table, others, paramet
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
     """Accuracy by digits beside the target, the origin and the controls, with their sources below."""
     header, rows = comparison_table(results, controls)
-    made = Table(title="Sums solved exactly, %, with 95 % Wilson intervals", title_justify="left", header_style="bold")
+    console.print("Sums solved exactly, %, with 95 % Wilson intervals", style="bold")
+    made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")  # fits 80 columns
     for name in header:
-        made.add_column(name, justify="right")
+        made.add_column(name.removesuffix(" control").replace(", ", ",\n"), justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell.replace(", ", ",") for cell in row))
     console.print(made)
     for name, numbers in others().items():
         console.print(f"{name}: {numbers['source']}")
