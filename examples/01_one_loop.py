@@ -74,7 +74,8 @@ print("it shall say ", " ".join(SYMBOLS[token] for token in text.tokens[0, 1:][a
 # scores of the next token. Nothing else is needed.
 
 # %% [markdown] lang="ko"
-# 세 수는 모두 낮은 자리부터 쓴다([addition.double-reversed][]). 그래서 68915는 5 1 9 8 6으로 읽고, 답 131813은 3 1 8 1 3 1로 쓴다.
+# 세 수는 모두 낮은 자리부터 쓴다([addition.double-reversed][]). 그래서 68915는 5 1 9 8 6으로 읽고, 답 131813은
+# 3 1 8 1 3 1로 쓴다.
 #
 # ## 손으로 돌리는 한 루프 {#by-hand}
 #
