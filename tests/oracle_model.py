@@ -3,6 +3,7 @@
 Slow and plain on purpose. It takes only the weights from the model under test.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +14,8 @@ from looplm.spec import oracle
 
 architecture, injection, halting = oracle("architecture"), oracle("injection"), oracle("halting")
 
+Rule = Callable[[list[int], int], int]
+"""Loops taken, from the argmaxes after each loop and `max_loops`; see spec/halting.md."""
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer: keys and values [H, K]."""
 
@@ -38,15 +41,16 @@ class OracleModel:
         self.weights = model.state_dict()
         self.head_dim = self.config.width // self.config.heads
 
-    def read(self, tokens: list[int], rule: str, max_loops: int, may_halt: list[bool] | None = None) -> list[Token]:
+    def read(self, tokens: list[int], rule: Rule, max_loops: int, may_halt: list[bool] | None = None) -> list[Token]:
         """Every token in order; one that may not halt runs all loops."""
         done: list[Token] = []
         for t in range(len(tokens)):
             free = may_halt is None or may_halt[t]
-            done.append(self._token(tokens[: t + 1], done, rule if free else "fixed", max_loops))
+            done.append(self.read_next(tokens[: t + 1], done, rule if free else halting.fixed, max_loops))
         return done
 
-    def _token(self, tokens: list[int], earlier: list[Token], rule: str, max_loops: int) -> Token:
+    def read_next(self, tokens: list[int], earlier: list[Token], rule: Rule, max_loops: int) -> Token:
+        """The last of the tokens, after the earlier ones have been read."""
         token = Token()
         x0 = self.weights["embedding.weight"][tokens[-1]]
         if self.config.positions == "learned":
@@ -57,7 +61,7 @@ class OracleModel:
             token.offers.append(offer)
             argmaxes = [int(logits.argmax()) for logits in token.logits]
             padded = argmaxes + [-1 - n for n in range(max_loops)]  # loops not run yet agree with nothing
-            if argmaxes and getattr(halting, rule.replace("-", "_"))(padded, max_loops) == len(argmaxes):
+            if argmaxes and rule(padded, max_loops) == len(argmaxes):
                 return token  # the pass of loop s + 1 was for its keys and values only
             h = self._norm("state_norm", stream) if self.config.state_norm else stream
             token.states.append(h)

@@ -1,5 +1,6 @@
 """What property tests draw from."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.loop.halting import Evidence, Fixed, HaltingRule, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 
@@ -65,7 +66,22 @@ def texts(draw: st.DrawFn, /, min_rows: int = 1, max_rows: int = 3, min_length: 
     return torch.where(torch.rand((rows, length), generator=generator) < 0.6, digits, tokens)
 
 
+@dataclass(frozen=True)
+class Scattered:
+    """A rule of the tests' own, under which tokens halt after loops of all kinds, the first included."""
+
+    max_loops: int
+
+    def __call__(self, seen: Evidence) -> Tensor:
+        return Fixed(self.max_loops)(seen) | ((seen.logits.argmax(-1) + seen.l) % 3 == 0)
+
+
+def scattered(argmaxes: list[int], max_loops: int) -> int:
+    """The same in the words of the spec: loops taken; argmaxes[l - 1] is the most likely next token after loop l."""
+    return next((l for l in range(1, max_loops) if (argmaxes[l - 1] + l) % 3 == 0), max_loops)
+
+
 def halting_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
     """Every rule, with few loops and many."""
     loops = st.integers(1, max_loops)
-    return st.one_of(loops.map(Fixed), loops.map(TwoEqualArgmaxes))
+    return st.one_of(loops.map(Fixed), loops.map(TwoEqualArgmaxes), loops.map(Scattered))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import looplm
-from looplm.checkpoint import load, read_card, save
+from looplm.checkpoint import FORMAT, load, read_card, save
 from looplm.config import load_preset, preset_names
 from looplm.errors import InputError
 from looplm.models.static import build_model
@@ -32,7 +32,8 @@ def test_a_model_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
         assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
     tokens = torch.randint(0, 15, (2, 5))
     assert torch.equal(model(tokens, 1), again(tokens, 1))
-    assert read_card(tmp_path)["provenance"] == {"seed": 7}
+    card = read_card(tmp_path)
+    assert (card["format"], card["provenance"]) == (FORMAT, {"seed": 7})
 
 
 @pytest.mark.spec("training.checkpoint")

@@ -25,7 +25,7 @@ def test_settings_can_be_replaced() -> None:
 
 
 def test_an_unknown_preset_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(InputError, match=r"no preset 'nosuch'; there are: first-light, first-light-rope"):
+    with pytest.raises(InputError, match=r"no preset 'nosuch'; there are: first-light, first-light-one-layer"):
         load_preset("nosuch")
     with pytest.raises(InputError, match="no preset"):
         load_preset("../presets/first-light")

@@ -69,5 +69,5 @@ def test_checks_are_on_for_the_package() -> None:
     with pytest.raises(TypeCheckError, match="but T=3 elsewhere"):
         inject(torch.zeros(2, 3, 4), torch.zeros(2, 1, 4), 1, "every")
     with pytest.raises(TypeCheckError, match=r"expected torch.bool"):
-        digit_places(torch.zeros(2, 3))
+        digit_places(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))
     assert add(problems_of([("1", "2")])).length.tolist() == [1]

@@ -51,7 +51,7 @@ def look(
     earlier, itself = order[None, :] < order[-queries:, None], order[None, :] == order[-queries:, None]
     visible = (earlier[None] & real[:, None, :]) | itself[None]  # [B, T, S]
     hidden = torch.zeros(visible.shape, dtype=dtype, device=tokens.device).masked_fill(~visible, -math.inf)[:, None]
-    bias = positions.bias(tokens, queries)
+    bias = positions.bias(tokens, real, queries)
     scores = hidden if bias is None else hidden + bias.to(dtype)
     return index, View(scores=scores, rotation=positions.rotation(index))
 

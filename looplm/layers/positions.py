@@ -26,7 +26,7 @@ class Positions(nn.Module):
         """How queries and keys are turned at each index, or None."""
         return None
 
-    def bias(self, tokens: Annotated[Tensor, Int("B S")], queries: int) -> Tensor | None:
+    def bias(self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], queries: int) -> Tensor | None:
         """What is added to the scores of the last `queries` tokens over all: Float[B H queries S], or None."""
         return None
 
@@ -114,10 +114,12 @@ class DigitPlace(Positions):
         self.register_buffer("is_digit", is_digit, persistent=False)
         self.is_digit: Tensor
 
-    def bias(self, tokens: Annotated[Tensor, Int("B S")], queries: int) -> Annotated[Tensor, Float("B H T S")]:
+    def bias(
+        self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], queries: int
+    ) -> Annotated[Tensor, Float("B H T S")]:
         """Ten times the table's entry of each pair's bucket; -inf beyond the window."""
-        digit = self.is_digit[tokens]
-        place, run = digit_places(digit), (~digit).cumsum(1)
+        digit = self.is_digit[tokens] & real
+        place, run = digit_places(digit, real), (real & ~digit).cumsum(1)
         apart = place[:, None, :] - place[:, -queries:, None]  # [B, T, S]: the key's place less the query's
         same_run = run[:, None, :] == run[:, -queries:, None]
         key_is_digit = digit[:, None, :].expand_as(apart)
@@ -131,13 +133,15 @@ class DigitPlace(Positions):
         return bias.permute(0, 3, 1, 2)
 
 
-def digit_places(is_digit: Annotated[Tensor, Bool("B S")]) -> Annotated[Tensor, Int("B S")]:
-    """Place of each digit in its run of digits, from 1; 0 for other tokens.
+def digit_places(
+    is_digit: Annotated[Tensor, Bool("B S")], real: Annotated[Tensor, Bool("B S")]
+) -> Annotated[Tensor, Int("B S")]:
+    """Place of each digit in its run of digits, from 1; 0 for other tokens. Padding is no digit and ends no run.
 
-    Spec: [architecture.digit-place][].
+    Spec: [architecture.digit-place][], [architecture.padding][].
     """
-    index = torch.arange(1, is_digit.shape[1] + 1, device=is_digit.device).expand(is_digit.shape)
-    run_start = torch.where(is_digit, 0, index).cummax(dim=1).values
+    index = real.cumsum(dim=1)  # among the real tokens
+    run_start = torch.where(real & ~is_digit, index, 0).cummax(dim=1).values
     return torch.where(is_digit, index - run_start, 0)
 
 

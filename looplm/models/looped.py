@@ -152,7 +152,7 @@ class LoopLM(nn.Module):
             if keep_every_loop:
                 per_loop.append((logits, h))
         assert logits is not None, "a chunk has at least one real token"
-        if l < halting.max_loops:
+        if l < cache.num_loops:
             self._publish(h, x0, l + 1, view, cache, loops_taken)
             l += 1
         cache.commit(tokens, real, last_loop=l)

@@ -72,12 +72,12 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
         yield Step(step + 1, loss.item(), rate, grad_norm.item(), loops, tokens, time.perf_counter() - start)
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on embeddings and linear weights only, not on norms, loop signals or position tables.
+def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW; weight decay on the token embedding and the linear weights only, not on norms, signals or positions.
 
     Spec: [training.weight-decay][].
     """
-    matrices = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)}
+    matrices = {id(model.embedding.weight)} | {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
         groups[id(parameter) in matrices].append(parameter)

@@ -16,6 +16,7 @@ from looplm.checkpoint import save
 from looplm.cli import main
 from looplm.config import load_preset
 from looplm.models.static import build_model
+from looplm.spec import oracle
 
 Captured = pytest.CaptureFixture[str]
 
@@ -145,18 +146,23 @@ def test_eval_and_report_work_together(tmp_path: Path, capsys: Captured) -> None
     assert result["cells"][0]["mean_loops"] == 3
 
 
+@pytest.mark.spec("addition.held-out", "addition.training-draw")
 def test_data_writes_what_datasets_loads(tmp_path: Path) -> None:
     from datasets import load_dataset
 
     out = tmp_path / "set"
     assert main(["data", "addition", "--out", str(out), "--count", "300", "--test-digits", "5", "--test-count", "7"]) == 0
     files = {name: str(out / f"{name}.parquet") for name in ("train", "test")}
+    spec = oracle("addition")
     loaded = load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
     train, test = loaded["train"], loaded["test"]
     assert len({(row["a"], row["b"]) for row in train}) == len(train) == 300
     assert [row["set"] for row in test] == ["uniform"] * 7 + ["carry-heavy"] * 7
     for row in [*train, *test]:
-        assert int(row["a"]) + int(row["b"]) == int(row["sum"])
+        a, b = int(row["a"]), int(row["b"])
+        assert spec.held_out(a, b) == (row["set"] != "train")
+        assert (row["carries"], row["longest_chain"]) == (spec.carries(a, b), spec.longest_chain(a, b))
+        assert a + b == int(row["sum"])
         assert row["prompt"] == f"{row['a'][::-1]}+{row['b'][::-1]}="
         assert row["answer"] == row["sum"][::-1]
 

@@ -54,6 +54,7 @@ def test_texts_match_the_spec(drawn: list[tuple[int, int]], format: Format) -> N
         end = row.tolist().index(EOS)
         assert symbols(row[: end + 1]) == f"<bos>{ORACLES[format](a, b)}<eos>"
         assert (row[end + 1 :] == PAD).all()
+    assert (texts.tokens[:, -1] != PAD).any(), "no wider than the longest text"
 
 
 @pytest.mark.spec("addition.answer")

@@ -1,13 +1,15 @@
 """What is drawn: lengths, shares, disjointness, and that a seed fixes it."""
 
+import hashlib
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.config import DataConfig
-from looplm.data.addition import Problems, add, held_out
-from looplm.data.addition_sets import CARRY_HEAVY_RATE, TestKind, chain_set, draw_training, test_set
+from looplm.data.addition import Problems, add, held_out, problems_of
+from looplm.data.addition_sets import CARRY_HEAVY_RATE, TestKind, _keep, chain_set, draw_training, test_set
 from looplm.errors import InputError
 from looplm.spec import oracle
 
@@ -41,6 +43,31 @@ def test_training_shares_are_as_configured() -> None:
     light = sum(spec.longest_chain(a, b) for a, b in draw(DataConfig(carry_heavy_share=0))) / 4000
     heavy = sum(spec.longest_chain(a, b) for a, b in draw(DataConfig(carry_heavy_share=1))) / 4000
     assert heavy > 1.3 * light
+
+
+@pytest.mark.spec("addition.training-draw")
+def test_carry_heavy_training_problems_are_as_the_spec_notes() -> None:
+    for share, nines, carries_at_the_lowest in ((0, 0.1, 0.45), (1, 0.5 + 0.5 * 0.1, 0.5 + 0.5 * 0.5 * 0.45)):
+        config = DataConfig(min_digits=6, max_digits=6, carry_heavy_share=share)
+        problems = draw_training(4000, config, torch.Generator().manual_seed(0))
+        pair = problems.a + problems.b  # 4,000 draws: 0.03 is more than three standard deviations
+        assert pair[:, 1:5].eq(9).float().mean().item() == pytest.approx(nines, abs=0.03)
+        assert pair[:, 0].ge(10).float().mean().item() == pytest.approx(carries_at_the_lowest, abs=0.03)
+
+
+@pytest.mark.spec("addition.training-draw")
+def test_batches_of_different_widths_are_joined_without_loss() -> None:
+    batches = [problems_of([(number, "3")]) for number in ("12", "4567", "8")]
+    kept = _keep(3, lambda n: batches.pop(0), lambda drawn: torch.ones(len(drawn), dtype=torch.bool))
+    assert kept.numbers() == [("12", "3"), ("4567", "3"), ("8", "3")]
+
+
+@pytest.mark.spec("addition.training-draw")
+@pytest.mark.parametrize("seed", range(5))
+def test_long_training_problems_keep_all_their_digits(seed: int) -> None:
+    problems = draw_training(64, DataConfig(min_digits=1, max_digits=200), torch.Generator().manual_seed(seed))
+    for (a, b), a_length, b_length in zip(problems.numbers(), problems.a_length, problems.b_length, strict=True):
+        assert (len(str(int(a))), len(str(int(b)))) == (a_length, b_length)
 
 
 def test_training_holds_more_than_200_000_distinct_problems() -> None:
@@ -78,9 +105,21 @@ def test_test_sets_are_drawn_as_the_spec_says() -> None:
 def test_chain_sets_have_exactly_the_asked_chain(size: tuple[int, int], seed: int) -> None:
     digits, chain = size
     for a, b in chain_set(chain, digits, 8, seed).numbers():
-        assert len(a) == len(b) == digits
+        assert len(str(int(a))) == len(str(int(b))) == digits
         assert spec.longest_chain(int(a), int(b)) == chain
         assert spec.held_out(int(a), int(b))
+
+
+@pytest.mark.spec("addition.uniform-set", "addition.carry-heavy-set", "addition.chain-set")
+def test_the_test_sets_are_those_that_results_were_measured_on() -> None:
+    # A new digest means new test sets: measure every published accuracy anew.
+    kinds: tuple[TestKind, ...] = ("uniform", "carry-heavy")
+    sets = [test_set(kind, digits, 50, digits) for kind in kinds for digits in (2, 12)]
+    sets += [
+        chain_set(chain, digits, 50, digits) for chain, digits in ((0, 1), (0, 2), (1, 2), (0, 5), (1, 5), (5, 5), (3, 12))
+    ]
+    drawn = "\n".join(f"{a}+{b}" for problems in sets for a, b in problems.numbers())
+    assert hashlib.sha256(drawn.encode()).hexdigest()[:16] == "60bd21fdb64416c9"
 
 
 def test_an_impossible_chain_is_refused() -> None:

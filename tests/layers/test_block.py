@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.layers.attention import Attention, View, remember_nothing
+from looplm.layers.attention import Attention, View
 from looplm.layers.block import Block, GeluMLP, SwigluMLP, make_norm
 from looplm.spec import oracle
 
@@ -51,14 +52,22 @@ def test_swiglu_mlp_matches_the_spec() -> None:
 
 
 @pytest.mark.spec("architecture.attention")
-@given(sizes, sizes)
-def test_attention_matches_the_spec(rows: int, tokens: int) -> None:
-    attention, x = Attention(config()).double(), torch.randn(rows, tokens, 6).double()
-    scores = torch.randn(rows, 3, tokens, tokens).double().masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -torch.inf)
-    view = View(scores=scores, rotation=None)
+@given(sizes, sizes, sizes)
+def test_attention_matches_the_spec(rows: int, tokens: int, heads: int) -> None:
+    attention = Attention(ModelConfig(vocab_size=15, width=2 * heads, heads=heads, mlp_width=5)).double()
+    x, scores = torch.randn(rows, tokens, 2 * heads).double(), torch.randn(rows, heads, tokens, tokens).double()
+    view = View(scores.masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -torch.inf), rotation=None)
+
+    def remember(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * keys, 3 * values  # whatever it hands over is what is read
+
     q, k, v = attention.project(x, view)
-    read = [torch.cat([architecture.attend(q[b, n], k[b, n], v[b, n], scores[b, n]) for n in range(3)], 1) for b in range(rows)]
-    torch.testing.assert_close(attention(x, view, remember_nothing), attention.out(torch.stack(read)))
+    k, v = remember(k, v)
+    read = [
+        torch.cat([architecture.attend(q[b, n], k[b, n], v[b, n], view.scores[b, n]) for n in range(heads)], 1)
+        for b in range(rows)
+    ]
+    torch.testing.assert_close(attention(x, view, remember), attention.out(torch.stack(read)))
 
 
 def test_projections_that_add_to_the_stream_start_half_as_large() -> None:

@@ -19,14 +19,17 @@ def config(positions: str, **more: object) -> ModelConfig:
 @pytest.mark.spec("architecture.digit-place")
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4))
 def test_digit_places_match_the_spec(rows: list[list[bool]]) -> None:
-    assert digit_places(torch.tensor(rows)).tolist() == [architecture.places(row) for row in rows]
+    assert digit_places(torch.tensor(rows), torch.ones(len(rows), 7, dtype=torch.bool)).tolist() == [
+        architecture.places(row) for row in rows
+    ]
 
 
 @pytest.mark.spec("architecture.digit-place-bias", "architecture.digit-place-window")
 @given(st.lists(st.integers(0, 14), min_size=1, max_size=10), st.integers(1, 3), st.sampled_from([None, 0, 1, 2]))
 def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None) -> None:
     scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_reach=reach, place_window=window))
-    bias = scheme.bias(torch.tensor([tokens]), len(tokens))
+    assert len(scheme.table) == architecture.bucket(0, 0, False, False, reach) + 1, "no entry without a bucket"
+    bias = scheme.bias(torch.tensor([tokens]), torch.ones(1, len(tokens), dtype=torch.bool), len(tokens))
     digit = [token < 10 for token in tokens]
     place, run = architecture.places(digit), [digit[: i + 1].count(False) for i in range(len(digit))]
     for q in range(len(tokens)):
@@ -41,7 +44,8 @@ def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window
 def test_scores_of_the_last_queries_are_the_last_rows() -> None:
     scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_window=1))
     tokens = torch.randint(0, 15, (2, 9))
-    torch.testing.assert_close(scheme.bias(tokens, 4), scheme.bias(tokens, 9)[:, :, -4:])
+    real = torch.ones_like(tokens, dtype=torch.bool)
+    torch.testing.assert_close(scheme.bias(tokens, real, 4), scheme.bias(tokens, real, 9)[:, :, -4:])
 
 
 @pytest.mark.spec("architecture.rope")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_model import OracleModel
-from strategies import halting_rules, model_configs, models, texts
+from oracle_model import OracleModel, halting
+from strategies import Scattered, halting_rules, model_configs, models, scattered, texts
 from torch import Tensor
 
 from looplm.config import ModelConfig
@@ -61,7 +61,7 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
 def test_training_pass_matches_the_spec(model: LoopLM, tokens: Tensor, num_loops: int) -> None:
     logits = model(tokens, num_loops)
     for row, ids in enumerate(tokens.tolist()):
-        for t, token in enumerate(OracleModel(model).read(ids, "fixed", num_loops)):
+        for t, token in enumerate(OracleModel(model).read(ids, halting.fixed, num_loops)):
             assert_close(logits[:, row, t], torch.stack(token.logits))
 
 
@@ -77,9 +77,9 @@ def test_training_pass_matches_the_spec(model: LoopLM, tokens: Tensor, num_loops
 def test_thinking_matches_the_spec(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
     may_halt = torch.tensor([[data.draw(st.booleans()) for _ in row] for row in tokens])
     thoughts = model.think(tokens, rule, may_halt=may_halt)
-    name = "fixed" if isinstance(rule, Fixed) else "two-equal-argmaxes"
+    rules = {Fixed: halting.fixed, TwoEqualArgmaxes: halting.two_equal_argmaxes, Scattered: scattered}
     for row, ids in enumerate(tokens.tolist()):
-        for t, token in enumerate(OracleModel(model).read(ids, name, rule.max_loops, may_halt[row].tolist())):
+        for t, token in enumerate(OracleModel(model).read(ids, rules[type(rule)], rule.max_loops, may_halt[row].tolist())):
             assert thoughts.loops_taken[row, t] == token.loops_taken
             assert 1 <= token.loops_taken <= rule.max_loops
             assert_close(thoughts.h[row, t], token.states[-1])
@@ -96,17 +96,22 @@ def test_token_by_token_equals_reading_at_once(model: LoopLM, tokens: Tensor, ru
     assert_same(token_by_token(model, tokens, rule, [1] * length), model.think(tokens, rule))
 
 
+@pytest.mark.spec("halting.kv-publish")
+@given(models(body="looped", loop_signal="learned", loop_signal_loops=6), texts(min_length=8), st.integers(2, 6))
+def test_what_a_chunk_publishes_at_its_end_is_what_it_would_have_offered(model: LoopLM, tokens: Tensor, cut: int) -> None:
+    rule = Scattered(6)
+    in_two = token_by_token(model, tokens, rule, [cut, tokens.shape[1] - cut])
+    assert_same(in_two, model.think(tokens, rule))
+
+
 @pytest.mark.spec("architecture.padding")
 @given(models(), texts(min_rows=2), halting_rules(), st.data())
 def test_a_row_alone_equals_the_row_in_any_batch(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
-    lengths = [data.draw(st.integers(1, tokens.shape[1])) for _ in tokens]
-    on_the_left = data.draw(st.booleans())
-    columns = torch.arange(tokens.shape[1])
-    lengths_column = torch.tensor(lengths)[:, None]
-    real = columns >= tokens.shape[1] - lengths_column if on_the_left else columns < lengths_column
+    kept = st.lists(st.booleans(), min_size=tokens.shape[1], max_size=tokens.shape[1]).filter(any)
+    real = torch.tensor([data.draw(kept) for _ in tokens])  # padding may stand anywhere, and be any token
     together = model.think(tokens, rule, real=real)
     assert (together.loops_taken[~real] == 0).all()
-    for row, length in enumerate(lengths):
+    for row, length in enumerate(real.sum(1).tolist()):
         alone = model.think(tokens[row][real[row]][None], rule)
         where = real[row]
         in_batch = Thoughts(
@@ -114,6 +119,19 @@ def test_a_row_alone_equals_the_row_in_any_batch(model: LoopLM, tokens: Tensor, 
         )
         assert in_batch.h.shape[1] == length
         assert_same(in_batch, alone)
+
+
+@pytest.mark.spec("halting.kv-publish")
+@given(models(), texts(max_rows=1, min_length=2), st.integers(1, 2), st.integers(3, 5))
+def test_a_reader_with_more_loops_reads_the_published_entry(model: LoopLM, tokens: Tensor, few: int, more: int) -> None:
+    cache = KVCache(more, model.config.layers)
+    first, last = tokens[:, :-1], tokens[:, -1:]
+    model.think(first, Fixed(few), cache=cache)
+    read = model.think(last, Fixed(more), cache=cache)
+    oracle = OracleModel(model)
+    earlier = oracle.read(first[0].tolist(), halting.fixed, few)
+    token = oracle.read_next(tokens[0].tolist(), earlier, halting.fixed, more)
+    assert_close(read.h[0, 0], token.states[-1])
 
 
 @pytest.mark.spec("architecture.causal")

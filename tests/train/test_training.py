@@ -74,7 +74,8 @@ def test_loss_is_the_mean_over_loops_and_answer_tokens_alone(loops: int, rows: i
 
 @pytest.mark.spec("training.weight-decay")
 def test_weight_decay_applies_to_matrices_only() -> None:
-    model = build_model(replace(load_preset("first-light").model, loop_signal="learned", norm="layer"))
+    learned = {"loop_signal": "learned", "norm": "layer", "positions": "learned", "max_positions": 9, "digit_ids": ()}
+    model = build_model(replace(load_preset("first-light").model, **learned))  # type: ignore[arg-type]
     groups = {group["weight_decay"]: group["params"] for group in make_optimizer(model, TrainingConfig()).param_groups}
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, free = ({names[id(p)] for p in groups[decay]} for decay in (0.1, 0.0))
@@ -122,8 +123,8 @@ def test_a_gradient_that_is_not_finite_stops_training_before_the_step() -> None:
 
 @pytest.mark.slow
 def test_a_short_training_learns_to_add() -> None:
-    # Measured with this seed and size: the last 20 losses are 0.33 on average; untrained it is ln 15 = 2.7.
-    preset = load_preset("first-light", steps=500)
+    # Seed 0 was seen to reach 0.41 on average over the last 20 steps; before training it is near ln 15 = 2.7.
+    preset = load_preset("first-light", steps=800)
     _, steps = train(preset, 0, CPU)
     losses = [step.loss for step in steps]
     assert sum(losses[:5]) / 5 > 2
