@@ -9,7 +9,7 @@
 # %% [markdown] lang="ko"
 # # 루프 하나 {#one-loop}
 #
-# **무엇을 보게 되는가.** 훈련을 마친 덧셈 모델이 눈앞에서 68915 + 62898를 한 루프(loop)씩 푼다. 상태를 0에서 시작하여
+# **무엇을 보게 되는가.** 훈련을 마친 덧셈 모델이 눈앞에서 68915 + 62898을 한 루프(loop)씩 푼다. 상태를 0에서 시작하여
 # 하나뿐인 블록을 손으로 적용해 보고, 루프를 늘려도 가중치는 늘지 않음을 확인하고, 틀린 짐작이 맞는 답이 되는 순간을 본다.
 
 # %% [markdown] lang="en"
@@ -99,12 +99,13 @@ h1 = adder.step(h0, x0, 1, view)
 print("after loop 1:", guess(h1))
 
 # %% [markdown] lang="en"
-# Two digits look right already, the others are not even near. In one loop a token has looked at the others only once,
-# when they had not yet thought themselves. So give it another look.
+# Three tokens are right already: the 3, the last 1, and the end. Three more are off by one, two of them (0 and 2) because
+# they are the sums of their digits without the carry. In one loop a token has looked at the others only once, when they
+# had not yet thought themselves. So give it another look.
 
 # %% [markdown] lang="ko"
-# 두 숫자는 벌써 맞아 보이지만, 나머지는 가깝지도 않다. 한 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고, 그때는 그들도
-# 아직 생각하기 전이었다. 그러니 한 번 더 보게 하자.
+# 세 토큰, 곧 3과 마지막 1과 끝 표시는 벌써 맞았다. 셋은 1만큼 빗나갔고, 그중 둘(0과 2)은 올림을 빼고 더한 값이다. 한
+# 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고, 그때는 그들도 아직 생각하기 전이었다. 그러니 한 번 더 보게 하자.
 
 # %%
 h2 = adder.step(h1, x0, 2, view)
@@ -125,8 +126,8 @@ print("after loop 2:", guess(h2))
 #
 # ## 같은 가중치를 다시 {#same-weights}
 #
-# 손으로 돌린 여섯 루프는 모델이 스스로 하는 것과 비트 하나까지 같다. 그리고 여섯 루프의 가중치는 한 루프의 가중치와 똑같이
-# 많다([architecture.shared-block][]). 깊이가 같은 보통의 트랜스포머라면 블록을 여섯 벌 가져야 한다.
+# 손으로 돌린 여섯 루프는 모델이 스스로 하는 것과 비트 하나까지 같다. 그리고 여섯 루프의 가중치는 한 루프의 가중치와 수가
+# 같다([architecture.shared-block][]). 깊이가 같은 보통의 트랜스포머라면 블록을 여섯 벌 가져야 한다.
 
 # %%
 states = [h0]
@@ -212,10 +213,11 @@ assert torch.equal(adder.read(states[6])[0, answer].argmax(-1), right)
 assert not torch.equal(adder.read(states[40])[0, answer].argmax(-1), right)
 
 # %% [markdown] lang="en"
-# It thinks its way to the answer, and past it. Nothing in its training ever asked the state to stay where it was, so the
-# small steps add up, and forty loops lose what two had found. Looped models that overthink are well known; how to train
-# one that can rest is a question for a later chapter. Here the halting rule keeps it safe: two loops agree, and the token
-# stops ([halting.two-equal-argmaxes][]), its state frozen ([halting.freeze][]).
+# It thinks its way to the answer, and past it. Nothing in its training ever asked the state to stay where it was, so
+# perhaps the small steps add up; forty loops lose what two had found. Others have seen looped models overthink (Bansal et
+# al. 2022, arXiv:2202.05826); how to train one that can rest is a question for a later chapter. Here the halting rule
+# keeps it safe: two loops agree, and the token stops ([halting.two-equal-argmaxes][]), its state frozen
+# ([halting.freeze][]).
 #
 # ## Exercises {#exercises}
 #
@@ -224,10 +226,10 @@ assert not torch.equal(adder.read(states[40])[0, answer].argmax(-1), right)
 # 3. Which sums make some token take three loops, and which are done in two? Can you find one that needs four? We did not.
 
 # %% [markdown] lang="ko"
-# 모델은 생각하여 답에 이르고, 더 생각하여 답을 지나친다. 훈련의 어느 것도 상태에 그 자리에 머물라고 하지 않았으므로, 작은
-# 걸음이 쌓여 두 루프가 찾은 것을 마흔 루프가 잃는다. 루프 모델이 지나치게 생각하는 일은 잘 알려져 있다. 쉴 줄 아는 모델을
-# 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 지켜 준다. 두 루프의 생각이 같으면 토큰은 멈추고
-# ([halting.two-equal-argmaxes][]), 상태는 얼어붙는다([halting.freeze][]).
+# 모델은 생각하여 답에 이르고, 더 생각하여 답을 지나친다. 훈련의 어느 것도 상태에 그 자리에 머물라고 하지 않았으므로, 아마
+# 작은 걸음이 쌓였을 것이다. 두 루프가 찾은 것을 마흔 루프가 잃는다. 루프 모델이 지나치게 생각하는 일은 다른 이들도 보았다
+# (Bansal 외 2022, arXiv:2202.05826). 쉴 줄 아는 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 지켜 준다.
+# 두 루프의 생각이 같으면 토큰은 멈추고([halting.two-equal-argmaxes][]), 상태는 얼어붙는다([halting.freeze][]).
 #
 # ## 연습 문제 {#exercises}
 #

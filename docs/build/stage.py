@@ -53,8 +53,9 @@ def stage(language: str, root: Path = ROOT) -> Tree:
 
 
 def english_pages(folder: Path) -> list[Path]:
-    """The Markdown files of a folder that are no translations."""
-    return sorted(path for path in folder.rglob("*.md") if not path.name.endswith(".ko.md"))
+    """The Markdown files of a folder that are pages, and no translations."""
+    found = sorted(path for path in folder.rglob("*.md") if not path.name.endswith(".ko.md"))
+    return [path for path in found if path.relative_to(folder).parts[0] not in _NOT_PAGES]
 
 
 def in_language(path: Path, language: str) -> Path:
