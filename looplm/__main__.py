@@ -1,7 +1,5 @@
 """`python -m looplm` is `looplm`."""
 
-import sys
+from looplm.cli import entry
 
-from looplm.cli import main
-
-sys.exit(main())
+entry()

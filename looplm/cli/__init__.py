@@ -4,6 +4,7 @@ Each command is a frozen dataclass: its fields are the arguments, its `run` does
 Heavy modules are imported inside `run`, so that help and refusals are quick.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(looplm.__version__)
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         command = tyro.cli(
             Command,
@@ -59,6 +60,18 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         fail("interrupted; nothing was written.")
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def entry() -> None:
+    """What the shell calls: run one command and leave with its exit code."""
+    code = main()
+    if code == INTERRUPTED:
+        # Python would report an interrupt once more, as a signal, if it first struck code that a library runs from C.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

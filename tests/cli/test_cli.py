@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -199,14 +200,15 @@ def test_help_names_the_commands_and_no_colour_reaches_a_pipe() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_one_line_and_no_folder(how: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "looplm", "train", "first-light", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    hears_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit deafness
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
     deadline = time.monotonic() + 60
     while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert any(tmp_path.iterdir()), "training has begun"
     process.send_signal(how)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, out + err
     assert out == ""
     assert err == "looplm: interrupted; nothing was written.\n"
     assert list(tmp_path.iterdir()) == []
