@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from looplm.config import Preset, TrainingConfig
-from looplm.data.addition import write
+from looplm.data.addition import ask
 from looplm.data.addition_sets import draw_training
-from looplm.models.looped import LoopLM
+from looplm.models.looped import LoopLM, State
 from looplm.models.static import build_model
 from looplm.train.loss import answer_loss
-from looplm.train.schedule import draw_loops, first_scored_loop, learning_rate
+from looplm.train.schedule import LoopPlan, draw_plan, learning_rate
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,37 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
     config = preset.training
     optimizer = make_optimizer(model, config)
     device = model.embedding.weight.device
-    tokens, start = 0, time.perf_counter()
+    seen, began = 0, time.perf_counter()
     for step in range(config.steps):
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        texts = write(draw_training(config.batch_size, preset.data, generator), preset.data.format)
-        loops = draw_loops(config, generator)
-        inputs, targets = texts.tokens[:, :-1].to(device), texts.tokens[:, 1:].to(device)
-        logits = model(inputs, loops, first_read=first_scored_loop(loops))
-        loss = answer_loss(logits, targets, texts.predicts_answer.to(device))
+        asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode)
+        plan = draw_plan(config, generator)
+        tokens = asked.tokens.to(device)
+        start = made_state(model, tokens, plan, generator)
+        logits = model(tokens, plan.num_loops, plan.first_scored, start)
+        loss = answer_loss(logits, asked.targets.to(device), asked.asked.to(device))
         optimizer.zero_grad()
         loss.backward()
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
             raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
         optimizer.step()
-        tokens += inputs.numel()
-        yield Step(step + 1, loss.item(), rate, grad_norm.item(), loops, tokens, time.perf_counter() - start)
+        seen += tokens.numel()
+        yield Step(step + 1, loss.item(), rate, grad_norm.item(), plan.num_loops, seen, time.perf_counter() - began)
+
+
+@torch.no_grad()
+def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator) -> State | None:
+    """The state that a restart starts from, without gradient; None for the state 0.
+
+    Spec: [training.restarts][].
+    """
+    if plan.before == 0:
+        return None
+    rows = torch.randperm(len(tokens), generator=generator).to(tokens.device) if plan.stale else slice(None)
+    return model.settle(tokens[rows], plan.before)
 
 
 def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
