@@ -130,6 +130,8 @@ class TrainingConfig:
     """Share of the restarts whose state was made from other problems of the batch."""
     resumed_loops: int = Field(default=3, ge=1)
     """Most loops, with gradient, after a restart from a problem's own state."""
+    state_noise: float = Field(default=0, ge=0)
+    """Standard deviation of the Gaussian noise added to the state after each loop."""
     peak_learning_rate: float = Field(default=3e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
     warmup_steps: int = Field(default=100, ge=0)
@@ -148,6 +150,7 @@ class TrainingConfig:
         """Ids of the spec clauses that training exercises."""
         names = ["loop-count", "answer-loss", "second-half", "learning-rate", "weight-decay", "deterministic"]
         names += ["restarts"] if self.restart_share > 0 else []
+        names += ["state-noise"] if self.state_noise > 0 else []
         return tuple(f"training.{name}" for name in names)
 
 

@@ -60,8 +60,8 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
         asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode)
         plan = draw_plan(config, generator)
         tokens = asked.tokens.to(device)
-        start = made_state(model, tokens, plan, generator)
-        logits = model(tokens, plan.num_loops, plan.first_scored, start)
+        start = made_state(model, tokens, plan, generator, config.state_noise)
+        logits = model(tokens, plan.num_loops, plan.first_scored, start, config.state_noise)
         loss = answer_loss(logits, asked.targets.to(device), asked.asked.to(device))
         optimizer.zero_grad()
         loss.backward()
@@ -74,7 +74,7 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
 
 
 @torch.no_grad()
-def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator) -> State | None:
+def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator, noise: float = 0.0) -> State | None:
     """The state that a restart starts from, without gradient; None for the state 0.
 
     Spec: [training.restarts][].
@@ -82,7 +82,7 @@ def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.G
     if plan.before == 0:
         return None
     rows = torch.randperm(len(tokens), generator=generator).to(tokens.device) if plan.stale else slice(None)
-    return model.settle(tokens[rows], plan.before)
+    return model.settle(tokens[rows], plan.before, noise)
 
 
 def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
