@@ -281,8 +281,8 @@ assert most[12] > most[4] > most[1]
 #
 # Our first models were perfect on every chain up to three places and failed on five. Nothing in four digits forces a
 # carry to look the same after one place and after four, and so it did not: the models counted. Noise on the state during
-# training ([training.state-noise][]) blurs the count and leaves the carry. The other half of the recipe is to start some batches
-# from the state of *another* problem ([training.restarts][]), so that the loop learns to find its way from anywhere.
+# training ([training.state-noise][]) blurs the count and leaves the carry. The other half of the recipe is to start some
+# batches from the state of *another* problem ([training.restarts][]), so that the loop learns to find its way from anywhere.
 #
 # ## Exercises {#exercises}
 #

@@ -41,6 +41,8 @@ class ModelConfig:
     """Differences of digit places are clipped to ± this many places."""
     place_window: int | None = Field(default=None, ge=0)
     """Digits more than this many places away cannot be seen; None: no window."""
+    place_strict: bool = False
+    """Tokens that are no digits see no digits, so a digit is felt at another place only through the places between."""
 
     injection: Literal["every", "first"] = "every"
     loop_signal: Literal["none", "sinusoidal", "learned"] = "none"
@@ -58,6 +60,8 @@ class ModelConfig:
             raise ValueError("`max_positions` must be given for learned positions, and only for them")
         if (self.positions == "digit-place") != bool(self.digit_ids):
             raise ValueError("`digit_ids` must be given for digit-place positions, and only for them")
+        if self.place_strict and self.positions != "digit-place":
+            raise ValueError("`place_strict` has a meaning for digit-place positions only")
         if self.body == "static" and (self.state_norm or self.loop_signal != "none"):
             raise ValueError("a static model has one loop: set `state_norm = false` and `loop_signal = 'none'`")
         return self
@@ -77,6 +81,8 @@ class ModelConfig:
         }[self.positions]
         if self.place_window is not None and self.positions == "digit-place":
             chosen.append("architecture.digit-place-window")
+        if self.place_strict:
+            chosen.append("architecture.digit-place-strict")
         return tuple(chosen)
 
 

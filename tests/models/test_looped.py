@@ -54,6 +54,7 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
     "architecture.digit-place",
     "architecture.digit-place-bias",
     "architecture.digit-place-window",
+    "architecture.digit-place-strict",
     "injection.every-loop",
     "injection.first-loop",
 )
