@@ -39,7 +39,7 @@ class Depth:
     out: Path
     """Where the numbers go; the file must not exist."""
     n: int = 1000
-    """Problems of each set; a twentieth of it for each length of chain."""
+    """Problems of each set; a twentieth of it for each length of chain, a quarter for each kind of offer."""
     digits: int = 24
     chains: int = 20
     """Longest chain asked for."""
@@ -70,7 +70,7 @@ class Depth:
             "offers": [
                 {"set": kind, **row}
                 for kind in TEST_KINDS
-                for row in offers(model, halting, test_set(kind, self.digits, self.n, self.seed + 1))
+                for row in offers(model, halting, test_set(kind, self.digits, max(1, self.n // 4), self.seed + 1))
             ],
         }
 
