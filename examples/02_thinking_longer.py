@@ -52,13 +52,13 @@ assert trace.answer == "100000000"
 trace_figure(trace.as_json())
 
 # %% [markdown] lang="en"
-# Columns are tokens, the slots stand right of the line, and each row is a loop. Read the slots from the left: the zeros
-# appear one after another, and behind the carry a slot is at rest. The prompt, left of the line, thinks for a few loops
-# and stops too: its tokens have nothing to wait for.
+# Columns are tokens, the slots stand right of the line, and each row is a loop. Read the slots from the left. Their digits are
+# guessed early here; what walks, slot by slot, is certainty (the colour), and a slot stops once it has arrived. The prompt,
+# left of the line, thinks for a few loops and stops too: its tokens have nothing to wait for.
 #
 # ## When may a slot stop? {#when}
 #
-# A slot far from the carry is *sure* of a wrong digit, 9, until the carry reaches it. So being sure is not enough
+# A slot far from where the carry is born can be *sure* of a wrong digit until the carry reaches it. So being sure is not enough
 # ([halting.confidence][]). The rule of this adder is prefix stability ([halting.prefix-stability][]): a slot stops when
 # it has said the same twice, surely or at rest, **and** no slot before it is still thinking. With $s_i$ the loops that
 # slot $i$ takes:
@@ -69,13 +69,14 @@ trace_figure(trace.as_json())
 # a loop hardly changes their state any more ([halting.state-change][], [halting.roles][]).
 
 # %% [markdown] lang="ko"
-# 열은 토큰이고, 빈칸은 선의 오른쪽에 있으며, 행은 루프이다. 빈칸을 왼쪽부터 읽어 보자. 0이 하나씩 차례로 나타나고,
-# 올림이 지나간 빈칸은 쉰다. 선 왼쪽의 프롬프트(prompt)는 몇 루프만 생각하고 멈춘다. 기다릴 것이 없기 때문이다.
+# 열은 토큰이고, 빈칸은 선의 오른쪽에 있으며, 행은 루프이다. 빈칸을 왼쪽부터 읽어 보자. 여기서 숫자는 일찍 짐작한다. 한
+# 칸씩 걸어가는 것은 확실함(색)이며, 그것이 닿은 빈칸은 멈춘다. 선 왼쪽의 프롬프트(prompt)는 몇 루프만 생각하고 멈춘다.
+# 기다릴 것이 없기 때문이다.
 #
 # ## 빈칸은 언제 멈추어도 되는가 {#when}
 #
-# 올림에서 먼 빈칸은 올림이 닿을 때까지 틀린 숫자 9를 *확신*한다. 그러니 확신만으로는 모자란다([halting.confidence][]). 이
-# 덧셈 모델의 규칙은 앞부분 안정(prefix stability)이다([halting.prefix-stability][]). 빈칸은 같은 말을 두 번, 확신을 가지고
+# 올림이 태어난 곳에서 먼 빈칸은 올림이 닿을 때까지 틀린 숫자를 *확신*할 수 있다. 그러니 확신만으로는
+# 모자란다([halting.confidence][]). 이 덧셈 모델의 규칙은 앞부분 안정(prefix stability)이다([halting.prefix-stability][]). 빈칸은 같은 말을 두 번, 확신을 가지고
 # 또는 쉬면서 하고, **그리고** 앞의 빈칸이 하나도 더 생각하고 있지 않을 때 멈춘다. 빈칸 $i$가 쓰는 루프 수를 $s_i$라 하면
 #
 # $$s_i = \min\,\{\,l \ge \max_{j < i} s_j \;:\; \text{slot } i \text{ is settled after loop } l\,\}$$
