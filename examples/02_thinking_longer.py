@@ -77,7 +77,8 @@ trace_figure(trace.as_json())
 #
 # 올림이 태어난 곳에서 먼 빈칸은 올림이 닿을 때까지 틀린 숫자를 *확신*할 수 있다. 그러니 확신만으로는
 # 모자란다([halting.confidence][]). 이 덧셈 모델의 규칙은 앞부분 안정(prefix
-# stability)이다([halting.prefix-stability][]). 빈칸은 같은 말을 두 번, 확신을 가지고 또는 쉬면서 하고, **그리고** 앞의 빈칸이 하나도 더 생각하고 있지 않을 때 멈춘다. 빈칸 $i$가 쓰는 루프 수를 $s_i$라 하면
+# stability)이다([halting.prefix-stability][]). 빈칸은 같은 말을 두 번, 확신을 가지고 또는 쉬면서 하고, **그리고** 앞의
+# 빈칸이 하나도 더 생각하고 있지 않을 때 멈춘다. 빈칸 $i$가 쓰는 루프 수를 $s_i$라 하면
 #
 # $$s_i = \min\,\{\,l \ge \max_{j < i} s_j \;:\; \text{slot } i \text{ is settled after loop } l\,\}$$
 #
