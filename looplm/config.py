@@ -25,6 +25,8 @@ class ModelConfig:
     vocab_size: int = Field(ge=2)
     width: int = Field(ge=2)
     heads: int = Field(ge=1)
+    kv_heads: int | None = Field(default=None, ge=1)
+    """Heads of keys and values; each serves `heads / kv_heads` heads of queries. None: as many as `heads`."""
     layers: int = Field(default=1, ge=1)
     """Layers of the shared block (looped), or of the whole stack (static)."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
@@ -52,6 +54,8 @@ class ModelConfig:
     def _consistent(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"`width` must be a multiple of `heads`: got {self.width} and {self.heads}")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"`heads` must be a multiple of `kv_heads`: got {self.heads} and {self.kv_heads}")
         if self.positions == "rope" and (self.width // self.heads) % 2:
             raise ValueError(f"RoPE rotates pairs: width / heads must be even, got {self.width // self.heads}")
         if (self.positions == "learned") != (self.max_positions > 0):
@@ -67,6 +71,8 @@ class ModelConfig:
         chosen = ["architecture.loop", "architecture.causal", "architecture.tied-head", f"injection.{self.injection}-loop"]
         chosen += [f"architecture.{self.mlp}", f"architecture.{self.norm}-norm"]
         chosen += ["architecture.static"] if self.body == "static" else ["architecture.shared-block"]
+        if self.kv_heads not in (None, self.heads):
+            chosen.append("architecture.grouped-queries")
         if self.loop_signal != "none":
             chosen.append("architecture.loop-signal")
         chosen += {
