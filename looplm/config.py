@@ -5,7 +5,9 @@ control says exactly how it differs from what it controls.
 """
 
 import tomllib
-from typing import Any, Literal, Self, TypeVar
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -214,8 +216,21 @@ def parse(kind: type[Config], table: dict[str, Any], where: str) -> Config:
             message = item["msg"].removeprefix("Value error, ")
             field = ".".join(str(part) for part in item["loc"])
             given = "" if isinstance(item["input"], dict) or item["type"] == "value_error" else f" (got {item['input']!r})"
+            if item["type"] == "unexpected_keyword_argument":
+                message = f"unknown{given}; {_allowed_keys(kind, item['loc'])}"
+                given = ""
             problems.append(f"`{field}`: {message}{given}" if field else message)
         raise InputError(f"{where} is not valid: {'; '.join(problems)}.") from None
+
+
+def _allowed_keys(kind: Any, place: tuple[int | str, ...]) -> str:
+    """What may stand where an unknown key stands: the nearest keys, or all."""
+    for part in place[:-1]:
+        kind = get_type_hints(kind).get(str(part)) if is_dataclass(kind) else None
+        kind = next((choice for choice in get_args(kind) if is_dataclass(choice)), kind)
+    allowed = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    near = [name for name in allowed if name.startswith(f"{place[-1]}_")] or get_close_matches(str(place[-1]), allowed, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"allowed: {', '.join(allowed)}"
 
 
 def as_table(config: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ ROWS: list[set[str]] = [
     {"models"},
     {"checkpoint", "generate"},
     {"data"},
+    {"hardware"},
     {"train", "evaluate"},
     {"experiments"},
     {"cli"},
