@@ -3,14 +3,15 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from looplm.cli.console import FAILED, fail, find_device, notes, output
+from looplm.cli.console import FAILED, fail, notes, output
+from looplm.cli.device import DeviceOptions
 
 if TYPE_CHECKING:
     from looplm.evaluate.solve import Solution
@@ -30,10 +31,7 @@ class Solve:
     """Print one JSON object a line: problem, answer, loops taken per answer token."""
     check: bool = False
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
-    threads: int = 1
-    """CPU threads."""
+    on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
@@ -41,14 +39,17 @@ class Solve:
         from looplm.data.addition import parse_problem
         from looplm.errors import InputError
         from looplm.evaluate.solve import solve
+        from looplm.hardware.execution import refuse_generation, with_products
 
         lines, whole_file = self._lines()
         if not whole_file:
             parse_problem(self.problem)  # refuse before a model is loaded
-        device = find_device(self.device, self.threads)
-        model = load(self.model, device)
+        profile = self.on.find_profile()
+        model = load(self.model, self.on.take(profile))
+        if profile:
+            model = with_products(model, profile)
         solved = bad = right = 0
-        while batch := list(islice(lines, _LINES_AT_A_TIME)):
+        while batch := list(islice(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME)):
             problems = []
             for number, line in batch:
                 try:
@@ -57,6 +58,10 @@ class Solve:
                 except InputError as error:
                     bad += 1
                     fail(f"{self.problem}, line {number}: {error}")
+            if profile and problems and not self.on.force:
+                longest = max(map(len, problems))
+                assert model.preset is not None
+                refuse_generation(model, len(problems), 2 * longest + 2, model.preset.halting.max_loops, profile)
             for solution in solve(model, problems) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"

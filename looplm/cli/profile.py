@@ -113,6 +113,10 @@ def _numbers(profile: "Profile") -> dict[str, object]:
     from looplm.config import as_table
 
     table = as_table(profile)
-    plain = {key: value for key, value in table.items() if key not in ("name", "title", "source", "sources", "use", "kernels", "names")}
+    plain = {
+        key: value
+        for key, value in table.items()
+        if key not in ("name", "title", "source", "sources", "use", "kernels", "names")
+    }
     nested = {f"{part}.{key}": value for part in ("use", "kernels") for key, value in table.get(part, {}).items()}
     return plain | nested

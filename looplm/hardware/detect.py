@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
         a = torch.randn(width, width, device=device).to(dtype)
         b = torch.randn(width, width, device=device).to(dtype)
         out = torch.empty_like(a)
-        rates.append(2 * width**3 / best_time(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device))
+        rates.append(2 * width**3 / best_time(partial(torch.mm, a, b, out=out), device))
     return max(rates)
 
 
@@ -136,7 +137,8 @@ def best_time(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of the fastest of many runs; on one CPU thread those of the CPU, so that a busy machine does not count."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
-    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
+    waits: dict[str, Callable[[], object]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    wait = waits.get(device.type, bool)  # a CPU's work is done when the call returns
     run()
     best, runs, end = float("inf"), 0, time.perf_counter() + _SECONDS
     while runs < _FEWEST or time.perf_counter() < end:

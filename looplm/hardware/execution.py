@@ -3,8 +3,8 @@
 Nothing here changes what is learned from: a batch that is cut into parts still gives one step.
 """
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from looplm.errors import InputError
 from looplm.hardware.profile import Precision, Profile
-from looplm.hardware.setting import Setting, choose, refusal
+from looplm.hardware.setting import Setting, choose, generation_bytes, largest_generation_batch, refusal
+from looplm.hardware.units import human
 from looplm.hardware.workload import Workload
 from looplm.models.looped import LoopLM
 
@@ -30,8 +31,16 @@ class Execution:
     compile: bool = False
     profile: str | None = None
     """The profile that this follows, for the log."""
-    clauses: tuple[str, ...] = field(default=())
-    """Ids of the spec clauses that this exercises."""
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that training so exercises."""
+        return ("hardware.obeyed", *(["hardware.parts"] if self.parts > 1 else []))
+
+    def summary(self) -> str:
+        """One line of it for a reader."""
+        words = [f"{self.dtype} products", f"each batch in {self.parts} parts" if self.parts > 1 else "whole batches"]
+        words += ["layers computed again"] * self.recompute + ["compiled"] * self.compile
+        return ", ".join(words)
 
     def prepare(self, model: LoopLM) -> LoopLM:
         """The model, made to run so; its weights and their names stay the same."""
@@ -44,7 +53,9 @@ class Execution:
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
         """Where products of matrices are computed in `dtype`."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
 
 
 def plan_execution(workload: Workload, profile: Profile, *, recompute: bool = False, force: bool = False) -> Execution:
@@ -73,18 +84,45 @@ def plan_execution(workload: Workload, profile: Profile, *, recompute: bool = Fa
         recompute=recompute,
         compile=profile.use.compile,
         profile=profile.name,
-        clauses=("hardware.obeyed", "hardware.parts"),
     )
 
 
-def take_device(profile: Profile, device: torch.device, threads: int | None = None) -> None:
-    """Give PyTorch the profile's threads, or `threads`, and its share of the device's memory.
+def limit_memory(profile: Profile, device: torch.device) -> None:
+    """Let PyTorch take the profile's share of a GPU's memory and no more.
 
     Spec: [hardware.obeyed][].
     """
-    torch.set_num_threads(threads or profile.use.threads)
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(profile.use.memory_share, device)
     elif device.type == "mps":
         torch.mps.set_per_process_memory_fraction(profile.use.memory_share)
 
+
+def with_products(model: LoopLM, profile: Profile) -> LoopLM:
+    """A model that generates in the profile's number format, compiled if it says so.
+
+    Spec: [hardware.obeyed][].
+    """
+    model = model.to(torch.bfloat16 if profile.use.generation_dtype == "bfloat16" else torch.float32)
+    if profile.use.compile:
+        model.block.compile()
+    return model
+
+
+def refuse_generation(model: LoopLM, rows: int, tokens: int, loops: int, profile: Profile) -> None:
+    """Raise InputError if so many rows of so many tokens do not fit the profile's memory.
+
+    Spec: [hardware.refusal][].
+    """
+    workload = Workload(name="the model", title="", model=model.config, context_tokens=tokens, num_loops=loops, batch_size=rows)
+    dtype = profile.use.generation_dtype
+    needed = generation_bytes(workload, rows, dtype)
+    if needed <= profile.usable_bytes:
+        return
+    most = largest_generation_batch(workload, profile, dtype)
+    advice = f"at most {most} at a time: set `batch_size = {most}` in the profile" if most else "shorter texts"
+    there = human(profile.usable_bytes, "bytes")
+    raise InputError(
+        f"generation does not fit {profile.title}: {rows} text{'s' * (rows > 1)} of {tokens:,} tokens need "
+        f"{human(needed, 'bytes')}, and there are {there}. What fits: {advice}. `--force` tries all the same."
+    )

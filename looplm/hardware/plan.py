@@ -201,8 +201,12 @@ def _generation(workload: Workload, profile: Profile) -> Iterator[Line]:
     section, dtype = "generation", profile.use.generation_dtype
     length, loops, size = workload.context_tokens, workload.num_loops, SIZES[dtype]
     cache = _spec.cache_bytes(workload.model, length, loops, size)
-    yield Line(section, "cache of a row", cache, "bytes", "hardware.cache-bytes", f"{length:,} tokens{_loops(workload)}, {dtype}")
-    yield Line(section, "weights, cache, logits of one row", generation_bytes(workload, 1, dtype), "bytes", "hardware.generation-bytes")
+    yield Line(
+        section, "cache of a row", cache, "bytes", "hardware.cache-bytes", f"{length:,} tokens{_loops(workload)}, {dtype}"
+    )
+    yield Line(
+        section, "weights, cache, logits of one row", generation_bytes(workload, 1, dtype), "bytes", "hardware.generation-bytes"
+    )
     most = largest_generation_batch(workload, profile, dtype)
     yield Line(section, "largest batch that fits", most, "rows", "hardware.largest-batch")
     prefill = prefill_speed(workload, profile, 1)
@@ -212,7 +216,9 @@ def _generation(workload: Workload, profile: Profile) -> Iterator[Line]:
     for rows in dict.fromkeys((1, max(1, min(most, profile.use.batch_size)))):
         decode = decode_speed(workload, profile, rows)
         if rows == 1:
-            yield Line(section, "decode: operations of a token", decode.flops, "FLOP", "hardware.forward-flops", "at full context")
+            yield Line(
+                section, "decode: operations of a token", decode.flops, "FLOP", "hardware.forward-flops", "at full context"
+            )
             yield Line(section, "decode: memory traffic of a token", decode.from_memory, "bytes", "hardware.traffic", "one row")
         what = f"decode, {rows} row{'s' * (rows > 1)}, at most"
         yield Line(section, what, decode.tokens_per_s, "tokens/s", "hardware.roofline", f"wall: {decode.wall}")

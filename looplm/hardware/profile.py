@@ -97,7 +97,11 @@ class Profile:
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        known = {*_fields(Profile), *(f"use.{key}" for key in _fields(Use)), *(f"kernels.{key}" for key in _fields(KernelBudget))}
+        known = {
+            *_fields(Profile),
+            *(f"use.{key}" for key in _fields(Use)),
+            *(f"kernels.{key}" for key in _fields(KernelBudget)),
+        }
         strangers = sorted(set(self.sources) - known)
         if strangers:
             raise ValueError(f"`sources` names what is no key of a profile: {', '.join(strangers)}")
@@ -154,7 +158,9 @@ def load_profile(name_or_path: str) -> Profile:
     if name_or_path.endswith(".toml"):
         return parse_file(Profile, Path(name_or_path))
     if name_or_path not in profile_names():
-        raise InputError(f"There is no profile {name_or_path!r}; there are: {', '.join(profile_names())}, auto, or a .toml file.")
+        raise InputError(
+            f"There is no profile {name_or_path!r}; there are: {', '.join(profile_names())}, auto, or a .toml file."
+        )
     return parse_file(Profile, resource("spec/profiles") / f"{name_or_path}.toml")
 
 

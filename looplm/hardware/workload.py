@@ -45,7 +45,9 @@ class Workload:
         if self.first_read > self.num_loops:
             raise ValueError(f"`first_read` ({self.first_read}) must not exceed `num_loops` ({self.num_loops})")
         if 0 < self.model.max_positions < self.context_tokens:
-            raise ValueError(f"`context_tokens` ({self.context_tokens}) exceeds the model's {self.model.max_positions} positions")
+            raise ValueError(
+                f"`context_tokens` ({self.context_tokens}) exceeds the model's {self.model.max_positions} positions"
+            )
         return self
 
     @property
@@ -88,6 +90,6 @@ def workload_of(preset: Preset) -> Workload:
         num_loops=loops,
         batch_size=preset.training.batch_size,
         first_read=loops // 2 + 1,
-        scored_share=float(text.predicts_answer.float().mean()),
+        scored_share=float(text.answer[:, 1:].float().mean()),
         train_tokens=preset.training.steps * preset.training.batch_size * tokens,
     )

@@ -3,17 +3,20 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from looplm.config import Preset, TrainingConfig
 from looplm.data.addition import write
 from looplm.data.addition_sets import draw_training
+from looplm.hardware.execution import Execution
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 from looplm.train.loss import answer_loss
+from looplm.train.parts import backward_in_parts
 from looplm.train.schedule import draw_loops, first_scored_loop, learning_rate
 
 
@@ -34,21 +37,22 @@ class Step:
     elapsed_s: float
 
 
-def train(preset: Preset, seed: int, device: torch.device) -> tuple[LoopLM, Iterator[Step]]:
+def train(preset: Preset, seed: int, device: torch.device, execution: Execution | None = None) -> tuple[LoopLM, Iterator[Step]]:
     """A fresh model, and its training, one step each time the iterator is asked.
 
     Weights, problems and loop counts all follow from the seed, so two runs on one machine with the same number of
-    threads give the same weights, bit for bit.
+    threads and the same execution give the same weights, bit for bit.
 
     Spec: [training.deterministic][].
     """
+    execution = execution or Execution()
     torch.manual_seed(seed)
-    model = build_model(preset.model).to(device)
+    model = execution.prepare(build_model(preset.model).to(device))
     model.preset = preset
-    return model, _steps(model, preset, torch.Generator().manual_seed(seed))
+    return model, _steps(model, preset, torch.Generator().manual_seed(seed), execution)
 
 
-def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterator[Step]:
+def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution: Execution) -> Iterator[Step]:
     config = preset.training
     optimizer = make_optimizer(model, config)
     device = model.embedding.weight.device
@@ -60,16 +64,24 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
         texts = write(draw_training(config.batch_size, preset.data, generator), preset.data.format)
         loops = draw_loops(config, generator)
         inputs, targets = texts.tokens[:, :-1].to(device), texts.tokens[:, 1:].to(device)
-        logits = model(inputs, loops, first_read=first_scored_loop(loops))
-        loss = answer_loss(logits, targets, texts.predicts_answer.to(device))
+        scored = texts.predicts_answer.to(device)
+        loss_of = partial(_loss_of, model, inputs, targets, scored, loops, execution)
         optimizer.zero_grad()
-        loss.backward()
+        loss = backward_in_parts(scored, execution.parts, loss_of)
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
             raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
         optimizer.step()
         tokens += inputs.numel()
-        yield Step(step + 1, loss.item(), rate, grad_norm.item(), loops, tokens, time.perf_counter() - start)
+        yield Step(step + 1, loss, rate, grad_norm.item(), loops, tokens, time.perf_counter() - start)
+
+
+def _loss_of(
+    model: LoopLM, inputs: Tensor, targets: Tensor, scored: Tensor, loops: int, execution: Execution, rows: slice
+) -> Tensor:
+    with execution.products(inputs.device):
+        logits = model(inputs[rows], loops, first_read=first_scored_loop(loops))
+        return answer_loss(logits, targets[rows], scored[rows])
 
 
 def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
