@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results figures adder vectors docs serve mutants clean
+.PHONY: help demo test test-fast lint format results figures adder vectors hardware docs serve mutants clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests without training and packaging"
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
+	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
 	@echo "make serve      show the English site at localhost:8000 while you write; make serve LANGUAGE=ko the Korean one"
 	@echo "make mutants    break the code of each clause and see whether its tests notice (a quarter of an hour)"
@@ -72,6 +73,10 @@ vectors: $(INSTALLED)
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
+
+# Predicted beside measured memory and times, on this machine; pages and tests read the file.
+hardware: $(INSTALLED)
+	$(BIN)/python -m looplm.experiments.hardware docs/data/hardware.json
 
 # The site. English is built first, because that build empties build/site.
 docs: $(INSTALLED)
