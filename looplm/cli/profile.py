@@ -50,7 +50,8 @@ class ShowProfile:
         console = output()
         console.print(profile.title, style="bold")
         for key, value in _numbers(profile).items():
-            console.print(f"{key} = {value}  [dim]{profile.source_of(key)}[/]")
+            shown = f"{value:.12g}" if isinstance(value, float) else value
+            console.print(f"{key} = {shown}  [dim]{profile.source_of(key)}[/]")
         return 0
 
 

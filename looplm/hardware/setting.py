@@ -110,7 +110,7 @@ def remedies(workload: Workload, profile: Profile, *, recompute: bool, dtype: Pr
     for words, again, products in tries:
         setting = found(recompute=again, dtype=products)
         if setting:
-            yield f"{setting.rows} rows at a time, {setting.parts} parts a step{words}"
+            yield f"{setting.rows} row{'s' * (setting.rows > 1)} at a time, {setting.parts} parts a step{words}"
             break
     else:
         context = workload.context_tokens // 2

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,7 +58,7 @@ def test_parameters_are_the_built_models(config: ModelConfig) -> None:
         model = build_model(config)
     parts = spec.parameters(config)
     assert sum(parts.values()) == sum(parameter.numel() for parameter in model.parameters())
-    built = {name: 0 for name in parts}
+    built = dict.fromkeys(parts, 0)
     for name, parameter in model.named_parameters():
         kinds = {
             "positions": "positions",

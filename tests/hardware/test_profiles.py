@@ -52,7 +52,7 @@ def test_every_number_with_a_unit_says_it_at_the_end_of_its_key() -> None:
     counts = {"processors", "registers", "warps", "stages", "threads", "batch_size", "num_loops", "memory_share"}
     units = ("_gib", "_mib", "_bytes", "_gb_per_s", "_tflop_per_s", "_w")
     for kind in (Profile, Use, KernelBudget):
-        for name, field in kind.__dataclass_fields__.items():  # type: ignore[attr-defined]
+        for name, field in kind.__dataclass_fields__.items():
             if re.search(r"\b(int|float)\b|_Positive|_Count", str(field.type)):
                 assert name in counts or name.endswith(units), f"{kind.__name__}.{name}"
 
