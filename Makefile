@@ -73,6 +73,7 @@ vectors: $(INSTALLED)
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
+	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
 
 # Predicted beside measured memory and times, on this machine; pages and tests read the file.
 hardware: $(INSTALLED)

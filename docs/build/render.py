@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import clauses
+from hardware_tables import hardware
 
 from looplm.errors import InputError
 from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
@@ -129,7 +130,13 @@ def modules(package: str, language: str) -> str:
     return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
 
 
-_RENDERERS: dict[str, Callable[[str, str], str]] = {"results": results, "matrix": matrix, "tests": tests, "modules": modules}
+_RENDERERS: dict[str, Callable[[str, str], str]] = {
+    "results": results,
+    "matrix": matrix,
+    "tests": tests,
+    "modules": modules,
+    "hardware": hardware,
+}
 
 
 def _freshness(words: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -10,6 +11,7 @@ from looplm.cli.console import FAILED, fail, notes, output
 
 if TYPE_CHECKING:
     from looplm.hardware.plan import Plan
+    from looplm.hardware.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class PlanCommand:
     """Compute each layer again in the backward pass, in place of keeping what it needs."""
     utilization: float = 1.0
     """Share of the roofline that days and energy count with; real runs reach a third to a half."""
+    figure: Path | None = None
+    """Also draw decoding speed against loops, on every shipped device, to this file, as .svg and .png."""
     json: bool = False
     """Print JSON."""
 
@@ -61,9 +65,19 @@ class PlanCommand:
             print(json.dumps(plan.as_json()))
         else:
             _print(plan)
+        if self.figure:
+            _draw(workload, self.figure)
         if not plan.fits:
             fail(plan.refusal)
         return 0 if plan.fits else FAILED
+
+
+def _draw(workload: "Workload", path: Path) -> None:
+    from looplm.evaluate.figures import save_figure
+    from looplm.experiments.loops_figure import loops_figure
+    from looplm.hardware.profile import shipped_devices
+
+    notes().print("wrote " + " and ".join(map(str, save_figure(loops_figure(workload, shipped_devices()), path))))
 
 
 def _print(plan: "Plan") -> None:

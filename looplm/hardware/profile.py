@@ -147,6 +147,12 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in resource("spec/profiles").glob("*.toml"))
 
 
+def shipped_devices() -> list[Profile]:
+    """Every shipped profile of a device that exists, the fastest memory first."""
+    found = [load_profile(name) for name in profile_names() if name != "tiny"]
+    return sorted(found, key=lambda profile: -profile.memory_gb_per_s)
+
+
 def load_profile(name_or_path: str) -> Profile:
     """The profile of this name, or the one in a file that ends in .toml.
 
