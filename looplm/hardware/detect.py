@@ -42,7 +42,7 @@ def sheet(kind: str) -> Profile | None:
     if kind == "cpu":
         return load_profile("cpu")
     own = device_title(kind)
-    return next((p for p in map(load_profile, profile_names()) if any(name in own for name in p.names)), None)
+    return next((p for p in map(load_profile, profile_names()) if p.names and own.endswith(p.names)), None)
 
 
 def detect(threads: int) -> Profile:

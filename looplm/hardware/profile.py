@@ -76,7 +76,7 @@ class Profile:
     source: str
     """Of every number that has none of its own in `sources`."""
     names: tuple[str, ...] = ()
-    """Parts of the name by which the device gives itself away to `auto`."""
+    """Ends of what the device calls itself, by which `auto` knows it."""
     processors: _Count | None = None
     """Multiprocessors, compute units or cores."""
     memory_gib: _Positive
