@@ -22,7 +22,7 @@ from looplm.resources import asset
 
 FORMAT = 1
 """Version of the checkpoint's layout."""
-SHIPPED = ("adder",)
+SHIPPED = ("adder", "parallel-adder")
 """Models inside the package, by name."""
 _FILES = ("model.safetensors", "model.json")
 

@@ -93,6 +93,8 @@ class DataConfig:
     """What training problems are drawn."""
 
     format: Literal["plain", "reversed", "double-reversed", "equals-first"] = "double-reversed"
+    mode: Literal["left-to-right", "parallel"] = "left-to-right"
+    """How answers are given: token after token, or all at once, each token in a slot of its own."""
     min_digits: int = Field(default=1, ge=1)
     max_digits: int = Field(default=4, ge=1, le=1000)
     equal_length_share: float = Field(default=0.4, ge=0, le=1)
@@ -102,6 +104,10 @@ class DataConfig:
     def _consistent(self) -> Self:
         if self.min_digits > self.max_digits:
             raise ValueError(f"`min_digits` ({self.min_digits}) must not exceed `max_digits` ({self.max_digits})")
+        if self.mode == "parallel" and self.format == "equals-first":
+            raise ValueError(
+                "`mode = 'parallel'` fills the slots of a sum, which stands last: `format` must not be 'equals-first'"
+            )
         return self
 
     def clauses(self) -> tuple[str, ...]:
@@ -112,6 +118,7 @@ class DataConfig:
             "addition.answer",
             "addition.held-out",
             "addition.training-draw",
+            *(["addition.slots"] if self.mode == "parallel" else []),
         )
 
 
@@ -123,6 +130,14 @@ class TrainingConfig:
     batch_size: int = Field(default=96, ge=1)
     min_loops: int = Field(default=2, ge=1)
     max_loops: int = Field(default=6, ge=1)
+    restart_share: float = Field(default=0, ge=0, le=1)
+    """Share of batches that start from a state that the loop has made, not from 0."""
+    restart_loops: int = Field(default=12, ge=1)
+    """Most loops, without gradient, that make that state."""
+    stale_share: float = Field(default=0.6, ge=0, le=1)
+    """Share of the restarts whose state was made from other problems of the batch."""
+    resumed_loops: int = Field(default=3, ge=1)
+    """Most loops, with gradient, after a restart from a problem's own state."""
     peak_learning_rate: float = Field(default=3e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
     warmup_steps: int = Field(default=100, ge=0)
@@ -139,20 +154,65 @@ class TrainingConfig:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that training exercises."""
-        names = ("loop-count", "answer-loss", "second-half", "learning-rate", "weight-decay", "deterministic")
+        names = ["loop-count", "answer-loss", "second-half", "learning-rate", "weight-decay", "deterministic"]
+        names += ["restarts"] if self.restart_share > 0 else []
         return tuple(f"training.{name}" for name in names)
 
 
+Rule = Literal["fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class HaltingConfig:
+class RuleConfig:
     """When a token stops thinking."""
 
-    rule: Literal["fixed", "two-equal-argmaxes"] = "two-equal-argmaxes"
+    rule: Rule = "two-equal-argmaxes"
     max_loops: int = Field(default=6, ge=1)
+    min_loops: int = Field(default=1, ge=1)
+    threshold: float | None = Field(default=None, gt=0, le=1)
+    """Probability; for `confidence` and `prefix-stability`."""
+    epsilon: float | None = Field(default=None, gt=0)
+    """Change of the state in one loop, relative to its norm; for `state-change` and `prefix-stability`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_loops > self.max_loops:
+            raise ValueError(f"`min_loops` ({self.min_loops}) must not exceed `max_loops` ({self.max_loops})")
+        needed = self._takes()
+        for name in ("threshold", "epsilon"):
+            if (getattr(self, name) is not None) != (name in needed):
+                wanted = "must be given" if name in needed else "has no meaning"
+                raise ValueError(f"`{name}` {wanted} for the rule {self.rule!r}")
+        return self
+
+    def _takes(self) -> tuple[str, ...]:
+        takes: dict[str, tuple[str, ...]] = {
+            "confidence": ("threshold",),
+            "state-change": ("epsilon",),
+            "prefix-stability": ("threshold", "epsilon"),
+        }
+        return takes.get(self.rule, ())
+
+    def settings(self) -> dict[str, Any]:
+        """What the rule takes beside `max_loops`."""
+        return {name: getattr(self, name) for name in ("min_loops", *self._takes())}
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class HaltingConfig(RuleConfig):
+    """When the tokens of an answer stop thinking, and those of the prompt."""
+
+    prompt: RuleConfig | None = None
+    """The rule of tokens from which no answer token is read; None: they run all `max_loops` loops."""
 
     def clauses(self) -> tuple[str, ...]:
-        """Ids of the spec clauses that this rule exercises."""
-        return ("halting.at-least-one-loop", f"halting.{self.rule}", "halting.freeze", "halting.kv-publish")
+        """Ids of the spec clauses that these rules exercise."""
+        names = ["at-least-one-loop", "bounds", "roles", "freeze", "kv-publish", self.rule]
+        names += [self.prompt.rule] if self.prompt else ["fixed"]
+        if self.prompt and self.rule == self.prompt.rule == "confidence":
+            names.append("wait-to-think")
+        return tuple(f"halting.{name}" for name in names)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -178,6 +238,15 @@ class Preset:
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     halting: HaltingConfig = Field(default_factory=HaltingConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.training.restart_share > 0 and self.model.injection == "first":
+            raise ValueError(
+                "`training.restart_share` must be 0 with `model.injection = 'first'`: "
+                "a loop that never reads the input again cannot recover from another problem's state"
+            )
+        return self
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of all clauses that a run of this preset exercises, sorted."""

@@ -1,4 +1,4 @@
-"""Greedy decoding through the loop-aligned cache."""
+"""Greedy decoding, each row at its own pace."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,10 +6,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
+from looplm.thinking import Thinking
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class Generated:
     tokens: list[list[int]]
     loops_taken: list[list[int]]
     """Loops of the token from which each new token was read."""
+    block_evaluations: list[float]
+    """Work of each row, its prompt included (halting.block-evaluations)."""
+    calls: int
+    """Of the block, each for all rows that were still thinking."""
 
 
 @torch.no_grad()
@@ -33,8 +37,9 @@ def generate(
 ) -> Generated:
     """Continue each prompt with its most likely tokens until the stop token.
 
-    The prompt's tokens run all `halting.max_loops` loops, except the last one, from which the first new token is read:
-    it may halt, as every later token may. The result of a row does not depend on its batch mates or padding.
+    The last token of a prompt, from which the first new token is read, counts as part of the answer; a rule may treat
+    the other tokens apart. The result of a row does not depend on its batch mates or padding. A row whose token has
+    halted starts its next one at once, while others still think.
 
     Args:
         model: looped or static.
@@ -44,27 +49,30 @@ def generate(
         stop_token: ends a row.
         real: False for padding; by default there is none.
 
-    Spec: [architecture.cache][], [halting.kv-publish][].
+    Spec: [architecture.cache][], [halting.kv-publish][], [halting.roles][].
     """
     if max_new_tokens < 1:
         raise ValueError(f"`max_new_tokens` must be at least 1: got {max_new_tokens}.")
-    real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
-    may_halt = torch.zeros_like(real)
-    may_halt[:, -1] = True
-    cache = KVCache(halting.max_loops, model.config.layers)
-    thoughts = model.think(prompts, halting, real=real, may_halt=may_halt, cache=cache)
+    answer = torch.zeros_like(prompts, dtype=torch.bool)
+    answer[:, -1] = True
+    batch = Thinking(model, prompts, halting, real=real, answer=answer, room=max_new_tokens - 1)
+    while bool(batch.running.any()):  # one view serves all prompts, so no row goes on before the others are read
+        batch.advance()
     tokens: list[list[int]] = [[] for _ in prompts]
     loops: list[list[int]] = [[] for _ in prompts]
-    for count in range(1, max_new_tokens + 1):
-        new = thoughts.logits[:, -1].argmax(-1)
-        for row, (token, taken) in enumerate(zip(new.tolist(), thoughts.loops_taken[:, -1].tolist(), strict=True)):
-            if tokens[row][-1:] != [stop_token]:
-                tokens[row].append(token)
-                loops[row].append(taken)
-        if count == max_new_tokens or all(row[-1] == stop_token for row in tokens):
-            break
-        thoughts = model.think(new[:, None], halting, cache=cache)
-    return Generated(tokens, loops)
+    unfinished = torch.ones(len(prompts), dtype=torch.bool, device=prompts.device)
+    while True:
+        ready = (unfinished & ~batch.running).nonzero()[:, 0]
+        new, taken = batch.newest(batch.guess)[ready], batch.newest(batch.loops_taken)[ready]
+        for row, token, count in zip(ready.tolist(), new.tolist(), taken.tolist(), strict=True):
+            tokens[row].append(token)
+            loops[row].append(count)
+            unfinished[row] = token != stop_token and len(tokens[row]) < max_new_tokens
+        if not bool(unfinished.any()):
+            return Generated(tokens, loops, batch.block_evaluations.tolist(), batch.calls)
+        goes_on = unfinished[ready]
+        batch.append(ready[goes_on], new[goes_on])
+        batch.advance()
 
 
 def pad_left(rows: list[list[int]], pad: int) -> tuple[Annotated[Tensor, Int("B T")], Annotated[Tensor, Bool("B T")]]:

@@ -3,19 +3,18 @@
 Slow and plain on purpose. It takes only the weights from the model under test.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from strategies import Scattered, scattered
 from torch import Tensor
 
-from looplm.models.looped import LoopLM
+from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
+from looplm.models.looped import LoopLM, Offer
 from looplm.spec import oracle
 
 architecture, injection, halting = oracle("architecture"), oracle("injection"), oracle("halting")
 
-Rule = Callable[[list[int], int], int]
-"""Loops taken, from the argmaxes after each loop and `max_loops`; see spec/halting.md."""
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer: keys and values [H, K]."""
 
@@ -26,48 +25,91 @@ class Token:
 
     states: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
     offers: list[KeysValues] = field(default_factory=list)
 
     @property
     def loops_taken(self) -> int:
         return len(self.states)
 
+    @property
+    def guesses(self) -> list[int]:
+        return [int(logits.argmax()) for logits in self.logits]
+
+    @property
+    def confidences(self) -> list[float]:
+        return [float(logits.softmax(0).max()) for logits in self.logits]
+
+
+def is_ready(rule: HaltingRule, token: Token, waited_for: int) -> list[bool]:
+    """After each loop so far, in the words of the spec."""
+    ready: list[bool]
+    if isinstance(rule, Scattered):
+        ready = scattered(token.guesses)
+    elif isinstance(rule, Confidence):
+        ready = halting.confidence(token.confidences, rule.threshold)
+    elif isinstance(rule, TwoEqualArgmaxes):
+        ready = halting.two_equal_argmaxes(token.guesses)
+    elif isinstance(rule, StateChange):
+        ready = halting.state_change(token.changes, rule.epsilon)
+    elif isinstance(rule, PrefixStability):
+        settings = (rule.threshold, rule.epsilon, waited_for)
+        ready = halting.prefix_stability(token.guesses, token.confidences, token.changes, *settings)
+    else:
+        assert type(rule) is Fixed
+        ready = halting.fixed(token.loops_taken)
+    return ready
+
 
 class OracleModel:
     """Reads a text token by token, as the clauses say."""
 
-    def __init__(self, model: LoopLM) -> None:
-        self.config = model.config
+    def __init__(self, model: LoopLM, offer: Offer = "publish") -> None:
+        self.config, self.offer = model.config, offer
         self.weights = model.state_dict()
         self.head_dim = self.config.width // self.config.heads
         self.kv_heads = self.config.kv_heads or self.config.heads
 
-    def read(self, tokens: list[int], rule: Rule, max_loops: int, may_halt: list[bool] | None = None) -> list[Token]:
-        """Every token in order; one that may not halt runs all loops."""
+    def read(self, tokens: list[int], rule: HaltingRule, answer: list[bool] | None = None) -> list[Token]:
+        """Every token in order, each under the rule of its role."""
+        answer = answer or [True] * len(tokens)
         done: list[Token] = []
         for t in range(len(tokens)):
-            free = may_halt is None or may_halt[t]
-            done.append(self.read_next(tokens[: t + 1], done, rule if free else halting.fixed, max_loops))
+            waited_for = max((done[i].loops_taken for i in range(t) if answer[i]), default=0)
+            done.append(self.read_next(tokens[: t + 1], done, rule, answer[t], waited_for))
         return done
 
-    def read_next(self, tokens: list[int], earlier: list[Token], rule: Rule, max_loops: int) -> Token:
+    def read_next(
+        self, tokens: list[int], earlier: list[Token], rule: HaltingRule, answer: bool = True, waited_for: int = 0
+    ) -> Token:
         """The last of the tokens, after the earlier ones have been read."""
+        own = (rule.answer if answer else rule.prompt) if isinstance(rule, ByRole) else rule
+        assert isinstance(own, Fixed)
         token = Token()
         x0 = self.weights["embedding.weight"][tokens[-1]]
         if self.config.positions == "learned":
             x0 = x0 + self.weights["positions.table.weight"][len(tokens) - 1]
-        h = torch.zeros_like(x0)
-        for l in range(1, max_loops + 2):
+        h, halted = torch.zeros_like(x0), False
+        for l in range(1, rule.max_loops + 2):
             stream, offer = self._block(self._enter(h, x0, l), tokens, earlier, l)
             token.offers.append(offer)
-            argmaxes = [int(logits.argmax()) for logits in token.logits]
-            padded = argmaxes + [-1 - n for n in range(max_loops)]  # loops not run yet agree with nothing
-            if argmaxes and rule(padded, max_loops) == len(argmaxes):
+            if halted and self.offer in ("publish", "carry"):
                 return token  # the pass of loop s + 1 was for its keys and values only
-            h = self._norm("state_norm", stream) if self.config.state_norm else stream
+            before, after = h, self._norm("state_norm", stream) if self.config.state_norm else stream
+            if not halted or self.offer == "no-freeze":
+                h = after
+            if halted:
+                continue
             token.states.append(h)
+            token.changes.append(halting.change(h, before))
             token.logits.append(self._norm("head_norm", h) @ self.weights["embedding.weight"].T)
-        raise AssertionError("a token halts after `max_loops` loops at the latest")
+            ready = is_ready(own, token, waited_for) + [False] * own.max_loops
+            halted = halting.loops_taken(ready, own.min_loops, own.max_loops) == l
+        return token
+
+    def _entry(self, reader_loop: int, s: int) -> int:
+        entries = {"publish": halting.entry, "carry": halting.carried_entry}
+        return int(entries[self.offer](reader_loop, s)) if self.offer in entries else reader_loop
 
     def _enter(self, h: Tensor, x0: Tensor, l: int) -> Tensor:
         u: Tensor = {"every": injection.every, "first": injection.first}[self.config.injection](h, x0, l)
@@ -84,7 +126,7 @@ class OracleModel:
             name = f"block.layers.{i}"
             queries, keys, values = self._project(f"{name}.attention", self._norm(f"{name}.attention_norm", x), len(tokens) - 1)
             offer.append((keys, values))
-            seen = [past.offers[halting.entry(l, past.loops_taken) - 1][i] for past in earlier] + [(keys, values)]
+            seen = [past.offers[self._entry(l, past.loops_taken) - 1][i] for past in earlier] + [(keys, values)]
             read = []
             for head in range(self.config.heads):
                 shared = architecture.kv_head(head, self.config.heads, self.kv_heads)

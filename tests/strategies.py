@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.loop.halting import Evidence, Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.loop.halting import (
+    ByRole,
+    Confidence,
+    Evidence,
+    Fixed,
+    HaltingRule,
+    PrefixStability,
+    StateChange,
+    TwoEqualArgmaxes,
+)
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 
@@ -69,21 +78,43 @@ def texts(draw: st.DrawFn, /, min_rows: int = 1, max_rows: int = 3, min_length: 
 
 
 @dataclass(frozen=True)
-class Scattered:
+class Scattered(Fixed):
     """A rule of the tests' own, under which tokens halt after loops of all kinds, the first included."""
 
-    max_loops: int
-
-    def __call__(self, seen: Evidence) -> Tensor:
-        return Fixed(self.max_loops)(seen) | ((seen.logits.argmax(-1) + seen.l) % 3 == 0)
+    def ready(self, seen: Evidence) -> Tensor:
+        return (seen.guess + seen.l) % 3 == 0
 
 
-def scattered(argmaxes: list[int], max_loops: int) -> int:
-    """The same in the words of the spec: loops taken; argmaxes[l - 1] is the most likely next token after loop l."""
-    return next((l for l in range(1, max_loops) if (argmaxes[l - 1] + l) % 3 == 0), max_loops)
+def scattered(guesses: list[int]) -> list[bool]:
+    """The same in the words of the spec: whether a token is ready after each loop."""
+    return [(guess + l) % 3 == 0 for l, guess in enumerate(guesses, 1)]
+
+
+def simple_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
+    """Every rule, with few loops and many, and settings under which drawn models halt at all depths."""
+
+    def bounded(bounds: tuple[int, int]) -> st.SearchStrategy[HaltingRule]:
+        most, least = max(bounds), min(bounds)
+        threshold, epsilon = st.floats(0.1, 1), st.floats(0.05, 2)
+        return st.one_of(
+            st.just(Fixed(most)),
+            st.just(TwoEqualArgmaxes(most, least)),
+            st.just(Scattered(most, least)),
+            st.builds(Confidence, st.just(most), st.just(least), threshold),
+            st.builds(StateChange, st.just(most), st.just(least), epsilon),
+            st.builds(PrefixStability, st.just(most), st.just(least), threshold, epsilon),
+        )
+
+    return st.tuples(st.integers(1, max_loops), st.integers(1, max_loops)).flatmap(bounded)
 
 
 def halting_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
-    """Every rule, with few loops and many."""
-    loops = st.integers(1, max_loops)
-    return st.one_of(loops.map(Fixed), loops.map(TwoEqualArgmaxes), loops.map(Scattered))
+    """Every rule, for all tokens or with another one for the prompt."""
+    return st.one_of(simple_rules(max_loops), st.builds(ByRole, simple_rules(max_loops), simple_rules(max_loops)))
+
+
+@st.composite
+def masks(draw: st.DrawFn, /, tokens: Tensor, some: bool = False) -> Tensor:
+    """Bool[B T]; with `some`, true somewhere in each row."""
+    row = st.lists(st.booleans(), min_size=tokens.shape[1], max_size=tokens.shape[1])
+    return torch.tensor([draw(row.filter(any) if some else row) for _ in tokens])

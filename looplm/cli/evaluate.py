@@ -1,13 +1,14 @@
 """`looplm eval` and `looplm report`: numbers of trained models, and their tables and figures."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from looplm.cli.console import find_device, notes, output
+from looplm.cli.halting import HaltingOptions
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,7 @@ class Eval:
     """The same from 100 digits on; default: n."""
     seed: int = 1
     """Fixes the test sets."""
-    halting: Literal["preset", "fixed", "two-equal-argmaxes"] = "preset"
-    """When a token stops; preset: as the model's preset says."""
-    max_loops: int | None = None
-    """Most loops of a token; default: the preset's."""
+    stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     out: Path | None = None
     """Also write the numbers as a summary; the file must not exist."""
     json: bool = False
@@ -50,15 +48,13 @@ class Eval:
         if self.out:
             refuse_existing(self.out)
         device = find_device(self.device, self.threads)
-        rule = None if self.halting == "preset" else self.halting
         results = [
             evaluate_checkpoint(
                 model,
                 digits=self.digits,
                 problems_per_cell=lambda digits: (self.n_long or self.n) if digits >= 100 else self.n,
                 seed=self.seed,
-                rule=rule,
-                max_loops=self.max_loops,
+                halting=self.stop.resolve,
                 device=device,
                 on_message=notes().print,
             )

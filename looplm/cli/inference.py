@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from looplm.cli.console import FAILED, fail, notes, output
+from looplm.cli.console import FAILED, fail, find_device, notes, output
 from looplm.cli.device import DeviceOptions
+from looplm.cli.halting import HaltingOptions
 
 if TYPE_CHECKING:
+    import torch
+
+    from looplm.config import HaltingConfig
     from looplm.evaluate.solve import Solution
+    from looplm.models.looped import LoopLM
+
+Mode = Literal["left-to-right", "parallel"]
 
 _LINES_AT_A_TIME = 512
 
@@ -25,27 +32,30 @@ class Solve:
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
     """A sum such as 978+457, a file with one a line, or - for standard input; up to 1,000 digits each."""
-    model: str = "adder"
-    """A run, a checkpoint, or the name of a shipped model."""
+    mode: Mode | None = None
+    """How the answer is given; default: as the model was trained, and for the shipped models left to right."""
+    model: str | None = None
+    """A run, a checkpoint, or the name of a shipped model; default: the shipped adder of the mode."""
+    stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     json: bool = False
-    """Print one JSON object a line: problem, answer, loops taken per answer token."""
+    """Print one JSON object a line: problem, answer, loops taken per answer token, block evaluations."""
     check: bool = False
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
     on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
-        from looplm.checkpoint import load
         from looplm.data.addition import parse_problem
         from looplm.errors import InputError
         from looplm.evaluate.solve import solve
         from looplm.hardware.execution import refuse_generation, with_products
+        from looplm.loop.halting import make_halting
 
         lines, whole_file = self._lines()
         if not whole_file:
             parse_problem(self.problem)  # refuse before a model is loaded
         profile = self.on.find_profile()
-        model = load(self.model, self.on.take(profile))
+        model, halting = _load(self.model, self.mode, self.stop, self.on.take(profile))
         if profile:
             model = with_products(model, profile)
         solved = bad = right = 0
@@ -59,10 +69,9 @@ class Solve:
                     bad += 1
                     fail(f"{self.problem}, line {number}: {error}")
             if profile and problems and not self.on.force:
-                longest = max(map(len, problems))
-                assert model.preset is not None
-                refuse_generation(model, len(problems), 2 * longest + 2, model.preset.halting.max_loops, profile)
-            for solution in solve(model, problems) if problems else []:
+                longest = 2 * max(map(len, problems)) + 2
+                refuse_generation(model, len(problems), longest, halting.max_loops, profile)
+            for solution in solve(model, problems, make_halting(halting)) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text, flush=not whole_file)
@@ -97,8 +106,11 @@ class Trace:
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
     """A sum such as 978+457, of at most 24 digits in all."""
-    model: str = "adder"
-    """A run, a checkpoint, or the name of a shipped model."""
+    mode: Mode | None = None
+    """How the answer is given; default: as the model was trained, and for the shipped models left to right."""
+    model: str | None = None
+    """A run, a checkpoint, or the name of a shipped model; default: the shipped adder of the mode."""
+    stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     figure: Path | None = None
     """Also draw it to this file, as .svg and .png."""
     json: bool = False
@@ -106,12 +118,14 @@ class Trace:
 
     def run(self) -> int:
         """Print the trace, in colour on a terminal."""
-        from looplm.checkpoint import load
         from looplm.cli.tables import print_trace
+        from looplm.data.addition import parse_problem
         from looplm.evaluate.figures import save_figure, trace_figure
         from looplm.evaluate.trace import trace_sum
 
-        trace = trace_sum(load(self.model), self.problem).as_json()
+        parse_problem(self.problem)  # refuse before a model is loaded
+        model, halting = _load(self.model, self.mode, self.stop, find_device("cpu"))
+        trace = trace_sum(model, self.problem, halting).as_json()
         if self.json:
             print(json.dumps(trace))
         else:
@@ -121,8 +135,28 @@ class Trace:
         return 0
 
 
+def _load(name: str | None, mode: Mode | None, stop: HaltingOptions, device: "torch.device") -> "tuple[LoopLM, HaltingConfig]":
+    """The model that was asked for, or the shipped one of the mode, and when its tokens stop."""
+    from looplm.checkpoint import load
+    from looplm.errors import InputError
+
+    model = load(name or {"parallel": "parallel-adder"}.get(mode or "", "adder"), device)
+    assert model.preset is not None
+    trained = model.preset.data.mode
+    if mode and mode != trained:
+        raise InputError(
+            f"`--mode` is {mode}, but {name} was trained to answer {trained}; leave --mode out, or give a model of that mode."
+        )
+    return model, stop.resolve(model.preset.halting)
+
+
 def _as_json(solution: "Solution") -> dict[str, object]:
-    return {"problem": solution.problem, "answer": solution.answer, "loops_taken": solution.loops_taken}
+    return {
+        "problem": solution.problem,
+        "answer": solution.answer,
+        "loops_taken": solution.loops_taken,
+        "block_evaluations": round(solution.block_evaluations, 3),
+    }
 
 
 def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str]]:

@@ -37,9 +37,10 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
         made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
     made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
     console.print(made)
-    console.print("Column: token read (^ begin, $ end), digits least-significant first. Cell: most likely next token,")
-    console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red). An answer token stops")
-    console.print("when two loops agree; the prompt, dim, is not trained to predict and runs all loops.")
+    console.print("Column: token read (^ begin, $ end, _ slot), digits least-significant first. Cell: most likely token,")
+    console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red); blank once halted.")
+    console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim and not trained to")
+    console.print(f"predict, by {trace['prompt_rule']}. Work: {trace['block_evaluations']:.1f} block evaluations.")
 
 
 def _thought(token: Mapping[str, Any], loop: int) -> Text:
@@ -54,4 +55,4 @@ def _thought(token: Mapping[str, Any], loop: int) -> Text:
 
 
 def _short(symbol: str) -> str:
-    return {"<bos>": "^", "<eos>": "$", "<pad>": "."}.get(symbol, symbol)
+    return {"<bos>": "^", "<eos>": "$", "<pad>": ".", "<slot>": "_"}.get(symbol, symbol)

@@ -1,7 +1,8 @@
 """Addition: problems as digits, their text, and what makes one hard.
 
 A batch of problems is two digit arrays, least-significant digit first, so a thousand digits are as easy as two. Texts
-are token ids; the vocabulary is the ten digits, `+`, `=`, and the marks of begin, end and padding.
+are token ids; the vocabulary is the ten digits, `+`, `=`, the marks of begin, end and padding, and the empty slot that
+a model fills which answers in parallel.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,15 @@ from torch import Tensor
 from looplm.errors import InputError
 from looplm.shapes import Bool, Int
 
-PLUS, EQUALS, BOS, EOS, PAD = 10, 11, 12, 13, 14
-SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "+", "=", "<bos>", "<eos>", "<pad>")
+PLUS, EQUALS, BOS, EOS, PAD, SLOT = 10, 11, 12, 13, 14, 15
+SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "+", "=", "<bos>", "<eos>", "<pad>", "<slot>")
 """What each token id stands for (addition.vocabulary)."""
 MAX_DIGITS = 1000
 """Longest operand that texts are made of."""
 
 Format = Literal["plain", "reversed", "double-reversed", "equals-first"]
+Mode = Literal["left-to-right", "parallel"]
+"""How an answer is given: token after token, or all at once, one token in each slot."""
 
 _HELD_OUT_MODULUS = 2**31 - 1
 _HELD_OUT_MULTIPLIER = 1_103_515_245
@@ -137,11 +140,6 @@ class Texts:
     """True for the tokens of the answer, its end mark included."""
     prompt_length: Annotated[Tensor, Int("N")]
 
-    @property
-    def predicts_answer(self) -> Annotated[Tensor, Bool("N U")]:
-        """True for the tokens from which an answer token is predicted; one column shorter, like the inputs."""
-        return self.answer[:, 1:]
-
 
 def write(problems: Problems, format: Format) -> Texts:
     """Problems as token ids in a format: begin mark, text, end mark.
@@ -176,6 +174,44 @@ def _lay_out(numbers: list[tuple[Tensor, Tensor, bool]], operators: list[int]) -
         tokens[row, start - 1] = after
     answer = (column >= answer_start[:, None]) & (column < start[:, None])
     return Texts(tokens=tokens, answer=answer, prompt_length=answer_start)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Problems as a model reads them, and what it is asked to predict."""
+
+    tokens: Annotated[Tensor, Int("N U")]
+    """Padded on the right."""
+    targets: Annotated[Tensor, Int("N U")]
+    """The right prediction at each token; it counts only where `asked`."""
+    asked: Annotated[Tensor, Bool("N U")]
+    """True for the tokens from which an answer token is read."""
+
+    def to(self, device: torch.device) -> "Questions":
+        """The same on another device."""
+        return Questions(self.tokens.to(device), self.targets.to(device), self.asked.to(device))
+
+
+def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
+    """Problems with their right answers: as text to go on with, or as slots to fill.
+
+    Left to right, each answer token is predicted from the token before it, and the text holds the answer (teacher
+    forcing). In parallel, the text holds empty slots in its place, two more than the longer operand has digits, and
+    each slot predicts its own answer token; the end mark fills those beyond.
+
+    Spec: [addition.answer][], [addition.slots][].
+    """
+    texts = write(problems, format)
+    if mode == "left-to-right":
+        return Questions(texts.tokens[:, :-1], texts.tokens[:, 1:], texts.answer[:, 1:])
+    start = texts.prompt_length[:, None]
+    end = start + torch.maximum(problems.a_length, problems.b_length)[:, None] + 2
+    width = int(end.max())
+    known = torch.nn.functional.pad(texts.tokens, (0, max(0, width - texts.tokens.shape[1])), value=PAD)[:, :width]
+    column = torch.arange(width)
+    asked = (column >= start) & (column < end)
+    tokens = torch.where(column < start, known, torch.where(asked, SLOT, PAD))
+    return Questions(tokens, torch.where(asked & (known == PAD), EOS, known), asked)
 
 
 def read_answer(tokens: Sequence[int], format: Format) -> str:

@@ -1,6 +1,7 @@
 """Exact match on test sets, with intervals."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -8,11 +9,12 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from looplm.data.addition import PAD, Format, Problems, write
+from looplm.data.addition import PAD, Problems, ask
 from looplm.data.addition_sets import TestKind, test_set
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
-from looplm.shapes import Bool, Float
+from looplm.shapes import Bool, Float, Int
+from looplm.thinking import Thinking
 
 TEST_KINDS: tuple[TestKind, ...] = ("uniform", "carry-heavy")
 _SCORES_PER_BATCH = 1_000_000
@@ -29,6 +31,10 @@ class Cell:
     correct: int
     mean_loops: float
     """Loops taken, over all answer tokens."""
+    block_evaluations: float
+    """Per problem, its prompt included (halting.block-evaluations)."""
+    elapsed_s: float
+    """Wall time of the whole cell."""
 
     def as_json(self) -> dict[str, Any]:
         """The counts, with accuracy and its 95 % Wilson interval."""
@@ -52,28 +58,59 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return low, high
 
 
+@dataclass(frozen=True)
+class Attempts:
+    """What a model made of some problems, and what it cost."""
+
+    solved: Annotated[Tensor, Bool("N")]
+    mean_loops: Annotated[Tensor, Float("N")]
+    """Loops taken, over the tokens from which the answer is read."""
+    most_loops: Annotated[Tensor, Int("N")]
+    """The same, the most of any token."""
+    block_evaluations: Annotated[Tensor, Float("N")]
+    """Of the whole text, the prompt included."""
+    elapsed_s: float
+    """Wall time, in batches, on a machine that may have been busy."""
+
+
 @torch.no_grad()
-def exact_match(
-    model: LoopLM, problems: Problems, format: Format, halting: HaltingRule
-) -> tuple[Annotated[Tensor, Bool("N")], Annotated[Tensor, Float("N")]]:
-    """Which problems are solved, and the mean loops of each one's answer tokens.
+def exact_match(model: LoopLM, problems: Problems, halting: HaltingRule) -> Attempts:
+    """Which problems an adder solves, asked as its preset says.
 
-    The right answer is given as the text (teacher forcing) and every answer token predicted from what stands before
-    it. Greedy decoding gives the same verdict: up to the first wrong token both read the same text.
+    Left to right, the right answer is given as the text (teacher forcing) and every answer token predicted from what
+    stands before it. Greedy decoding gives the same verdict: up to the first wrong token both read the same text.
 
-    Spec: [addition.exact-match][].
+    Spec: [addition.exact-match][], [halting.block-evaluations][].
     """
-    device = model.embedding.weight.device
-    solved, loops = [], []
-    longest = write(problems[:1], format).tokens.shape[1] + 2
+    assert model.preset is not None
+    data, device = model.preset.data, model.embedding.weight.device
+    made: list[tuple[Tensor, ...]] = []
+    longest = ask(problems[:1], data.format, data.mode).tokens.shape[1] + 2
+    began = time.perf_counter()
     for batch in problems.batches(max(1, _SCORES_PER_BATCH // longest**2)):
-        texts = write(batch, format)
-        inputs, targets = texts.tokens[:, :-1].to(device), texts.tokens[:, 1:].to(device)
-        asked = texts.predicts_answer.to(device)
-        thoughts = model.think(inputs, halting, real=inputs != PAD, may_halt=asked)
-        solved.append(((thoughts.logits.argmax(-1) == targets) | ~asked).all(1).cpu())
-        loops.append(((thoughts.loops_taken * asked).sum(1) / asked.sum(1)).cpu())
-    return torch.cat(solved), torch.cat(loops)
+        questions = ask(batch, data.format, data.mode)
+        tokens, asked = questions.tokens.to(device), questions.asked.to(device)
+        thinking = Thinking(model, tokens, halting, real=tokens != PAD, answer=asked)
+        while bool(thinking.running.any()):
+            thinking.advance()
+        guess, taken = thinking.guess[:, : tokens.shape[1]], thinking.loops_taken[:, : tokens.shape[1]] * asked
+        right = ((guess == questions.targets.to(device)) | ~asked).all(1)
+        made.append((right, taken.sum(1) / asked.sum(1), taken.amax(1), thinking.block_evaluations))
+    solved, mean, most, work = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
+    return Attempts(solved, mean, most, work, time.perf_counter() - began)
+
+
+def make_cell(kind: TestKind, digits: int, attempts: Attempts) -> Cell:
+    """The counts and means of one test set."""
+    return Cell(
+        kind,
+        digits,
+        n=len(attempts.solved),
+        correct=int(attempts.solved.sum()),
+        mean_loops=round(float(attempts.mean_loops.mean()), 3),
+        block_evaluations=round(float(attempts.block_evaluations.mean()), 1),
+        elapsed_s=round(attempts.elapsed_s, 2),
+    )
 
 
 def evaluate_adder(
@@ -94,12 +131,10 @@ def evaluate_adder(
         seed: of the test sets.
         progress: told what is being tested.
     """
-    assert model.preset is not None
     cells = []
     for kind in TEST_KINDS:
         for count in digits:
             n = problems_per_cell if isinstance(problems_per_cell, int) else problems_per_cell(count)
             progress(f"testing {kind} sums of {count} digits")
-            solved, loops = exact_match(model, test_set(kind, count, n, seed), model.preset.data.format, halting)
-            cells.append(Cell(kind, count, n, int(solved.sum()), round(float(loops.mean()), 3)))
+            cells.append(make_cell(kind, count, exact_match(model, test_set(kind, count, n, seed), halting)))
     return cells

@@ -145,8 +145,8 @@ def _case(model: LoopLM, tokens: Sequence[int], rule: HaltingConfig) -> tuple[di
 
 def _logits_of_generation(model: LoopLM, prompt: Tensor, made: Any, rule: HaltingConfig) -> Tensor:
     whole = torch.cat((prompt, torch.tensor([made.tokens[0][:-1]], dtype=torch.int64)), 1)
-    may_halt = torch.arange(whole.shape[1])[None] >= prompt.shape[1] - 1
-    thoughts = model.think(whole, make_halting(rule), may_halt=may_halt, keep_every_loop=True)
+    answer = torch.arange(whole.shape[1])[None] >= prompt.shape[1] - 1
+    thoughts = model.think(whole, make_halting(rule), answer=answer, keep_every_loop=True)
     assert thoughts.logits_per_loop is not None
     return thoughts.logits_per_loop[:, :, prompt.shape[1] - 1 :].double().flatten(0, 2)
 

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from looplm.files import write_file
 
@@ -111,11 +111,39 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlim=(-0.5, len(tokens) - 0.5), ylim=(loops + 0.5, 0.5), ylabel="loop")
-        axes.set_xlabel("token read (^ begin, $ end), digits least-significant first; the answer is right of the line")
-        axes.set_title(f"{trace['problem']} = {trace['answer']}: most likely next token after each loop", fontsize=10)
+        what = "slots (_) of the answer" if trace["mode"] == "parallel" else "answer"
+        axes.set_xlabel(f"token read (^ begin, $ end), digits least-significant first; the {what} right of the line")
+        guess = "guess" if trace["mode"] == "parallel" else "most likely next token"
+        axes.set_title(f"{trace['problem']} = {trace['answer']}: {guess} after each loop", fontsize=10)
         figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours), ax=axes, label="its probability")
         return figure
 
 
+def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:
+    """The most loops of an answer token against the longest carry chain: one line a seed, and their mean.
+
+    Args:
+        results: of `looplm.experiments.depth`, one per seed.
+    """
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        lines = [result["chain"]["points"] for result in results]
+        chains = [point["chain"] for point in lines[0]]
+        for number, points in enumerate(lines):
+            label = "each seed, mean of its problems" if number == 0 else None
+            axes.plot(chains, [point["mean"] for point in points], color="#0072B2", lw=0.8, alpha=0.5, label=label)
+        mean = [sum(points[i]["mean"] for points in lines) / len(lines) for i in range(len(chains))]
+        axes.plot(chains, mean, "o-", color="#0072B2", ms=5, lw=2, label=f"mean of {len(lines)} seeds")
+        least = [min(points[i]["least"] for points in lines) for i in range(len(chains))]
+        most = [max(points[i]["most"] for points in lines) for i in range(len(chains))]
+        axes.fill_between(chains, least, most, color="#0072B2", alpha=0.12, lw=0, label="fewest to most, any seed")
+        axes.set(xlabel="longest carry chain of the sum, places", ylabel="most loops of an answer token")
+        axes.set(xlim=(0, chains[-1]), ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper left", fontsize=9, frameon=False)
+        return figure
+
+
 def _short(symbol: str) -> str:
-    return {"<bos>": "^", "<eos>": "$", "<pad>": "·"}.get(symbol, symbol)
+    return {"<bos>": "^", "<eos>": "$", "<pad>": "·", "<slot>": "_"}.get(symbol, symbol)

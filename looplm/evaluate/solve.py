@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from looplm.data.addition import EOS, PAD, parse_problem, problems_of, read_answer, write
+from looplm.data.addition import EOS, PAD, SLOT, parse_problem, problems_of, read_answer, write
 from looplm.errors import InputError
-from looplm.generate import generate, pad_left
+from looplm.generate import Generated, generate, pad_left
 from looplm.loop.halting import HaltingRule, make_halting
 from looplm.models.looped import LoopLM
+from looplm.thinking import Thinking
 
 _SCORES_PER_BATCH = 8_000_000
 
@@ -21,9 +22,11 @@ class Solution:
     answer: str
     """In decimal; what the model wrote, right or wrong."""
     tokens: list[int]
-    """The answer as the model wrote it, the end mark included."""
+    """The answer as the model wrote it, up to and including the end mark."""
     loops_taken: list[int]
-    """Per answer token in the order of writing, the end mark included."""
+    """Per answer token, lowest place first as it was written, the end mark included; in parallel, per slot."""
+    block_evaluations: float
+    """Work for the whole text, the prompt included."""
 
     @property
     def correct(self) -> bool:
@@ -37,10 +40,9 @@ def solve(model: LoopLM, problems: Sequence[str], halting: HaltingRule | None = 
     """Solve sums such as `978+457`, in batches of like length, answers in the order of the problems.
 
     Args:
-        model: an adder.
+        model: an adder; it answers left to right or in parallel, as it was trained.
         problems: sums in decimal, operands of at most 1,000 digits.
         halting: when a token stops; by default as its preset says.
-
 
     Raises:
         InputError: if a problem is not a sum, or the model is not an adder.
@@ -52,20 +54,47 @@ def solve(model: LoopLM, problems: Sequence[str], halting: HaltingRule | None = 
     operands = [parse_problem(problem) for problem in problems]
     order = sorted(range(len(operands)), key=lambda i: sum(map(len, operands[i])))
     solutions: list[Solution | None] = [None] * len(operands)
-    device = model.embedding.weight.device
     while order:
         longest = sum(map(len, operands[order[-1]])) + 3
         batch, order = _last(order, max(1, _SCORES_PER_BATCH // longest**2))
-        texts = write(problems_of([operands[i] for i in batch]), preset.data.format)
-        prompts = [row[:n] for row, n in zip(texts.tokens.tolist(), texts.prompt_length.tolist(), strict=True)]
-        tokens, real = pad_left(prompts, PAD)
-        longest_answer = max(max(map(len, operands[i])) for i in batch) + 2
-        made = generate(
-            model, tokens.to(device), halting=rule, max_new_tokens=longest_answer, stop_token=EOS, real=real.to(device)
-        )
-        for i, answer, loops in zip(batch, made.tokens, made.loops_taken, strict=True):
-            solutions[i] = Solution("+".join(operands[i]), read_answer(answer, preset.data.format), answer, loops)
+        texts = [operands[i] for i in batch]
+        made = _fill_slots(model, texts, rule) if preset.data.mode == "parallel" else _go_on(model, texts, rule)
+        for i, tokens, loops, work in zip(batch, made.tokens, made.loops_taken, made.block_evaluations, strict=True):
+            answer = read_answer(tokens, preset.data.format)
+            solutions[i] = Solution("+".join(operands[i]), answer, tokens, loops, work)
     return [solution for solution in solutions if solution is not None]
+
+
+def prompts(model: LoopLM, operands: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """The texts up to and including `=`, in the model's format."""
+    assert model.preset is not None
+    texts = write(problems_of(operands), model.preset.data.format)
+    return [row[:n] for row, n in zip(texts.tokens.tolist(), texts.prompt_length.tolist(), strict=True)]
+
+
+def _go_on(model: LoopLM, operands: Sequence[tuple[str, str]], halting: HaltingRule) -> Generated:
+    device = model.embedding.weight.device
+    tokens, real = pad_left(prompts(model, operands), PAD)
+    longest = max(max(map(len, pair)) for pair in operands) + 2
+    return generate(model, tokens.to(device), halting=halting, max_new_tokens=longest, stop_token=EOS, real=real.to(device))
+
+
+def _fill_slots(model: LoopLM, operands: Sequence[tuple[str, str]], halting: HaltingRule) -> Generated:
+    """All slots at once; an answer ends with the first end mark, and the slots beyond it are not part of it."""
+    device = model.embedding.weight.device
+    slots = [max(map(len, pair)) + 2 for pair in operands]
+    texts = [prompt + [SLOT] * count for prompt, count in zip(prompts(model, operands), slots, strict=True)]
+    tokens, real = pad_left(texts, PAD)
+    tokens = tokens.to(device)
+    thinking = Thinking(model, tokens, halting, real=real.to(device), answer=tokens == SLOT)
+    while bool(thinking.running.any()):
+        thinking.advance()
+    width, filled, loops = tokens.shape[1], [], []
+    for row, count in enumerate(slots):
+        guesses = thinking.guess[row, width - count : width].tolist()
+        filled.append(guesses[: guesses.index(EOS) + 1] if EOS in guesses else guesses)
+        loops.append(thinking.loops_taken[row, width - count : width].tolist())
+    return Generated(filled, loops, thinking.block_evaluations.tolist(), thinking.calls)
 
 
 def _last(order: list[int], count: int) -> tuple[list[int], list[int]]:

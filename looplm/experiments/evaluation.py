@@ -1,12 +1,11 @@
 """A trained model, tested anew."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 
 from looplm.checkpoint import load, read_card
-from looplm.config import HaltingConfig, parse
+from looplm.config import HaltingConfig
 from looplm.evaluate.accuracy import evaluate_adder
 from looplm.experiments.results import Result, make_result
 from looplm.loop.halting import make_halting
@@ -18,21 +17,28 @@ def evaluate_checkpoint(
     problems_per_cell: int | Callable[[int], int],
     digits: tuple[int, ...] = (),
     seed: int = 1,
-    rule: Literal["fixed", "two-equal-argmaxes"] | None = None,
-    max_loops: int | None = None,
+    halting: Callable[[HaltingConfig], HaltingConfig] = lambda preset: preset,
     device: torch.device | None = None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> Result:
-    """Test a run, a checkpoint or a shipped model; what is not given is as its preset says."""
+    """Test a run, a checkpoint or a shipped model; what is not given is as its preset says.
+
+    Args:
+        model_name: what `looplm.load` takes.
+        problems_per_cell: a number, or a function of the digit count.
+        digits: digit counts, of both operands.
+        seed: of the test sets.
+        halting: makes what is wanted of what the preset says.
+        device: where to run.
+        on_message: told what is being tested.
+    """
     model = load(model_name, device or "cpu")
     assert model.preset is not None
-    preset = model.preset.halting
-    settings = {"rule": rule or preset.rule, "max_loops": preset.max_loops if max_loops is None else max_loops}
-    config = parse(HaltingConfig, settings, where="this evaluation")
-    halting = make_halting(config)
+    config = halting(model.preset.halting)
 
     def tell(message: str) -> None:
         on_message(f"{model_name}: {message}")
 
-    cells = evaluate_adder(model, digits or model.preset.evaluation.digits, problems_per_cell, halting, seed, tell)
-    return make_result(model, read_card(model_name)["provenance"], cells, halting, config.rule, seed)
+    digits = digits or model.preset.evaluation.digits
+    cells = evaluate_adder(model, digits, problems_per_cell, make_halting(config), seed, tell)
+    return make_result(model, read_card(model_name)["provenance"], cells, config, seed)

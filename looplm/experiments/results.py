@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from looplm.config import HaltingConfig, as_table
 from looplm.errors import InputError
 from looplm.evaluate.accuracy import TEST_KINDS, Cell, wilson_interval
 from looplm.experiments.provenance import circumstances
-from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
 
@@ -26,7 +26,7 @@ Summary = dict[str, Any]
 
 
 def make_result(
-    model: LoopLM, provenance: Mapping[str, Any], cells: Sequence[Cell], halting: HaltingRule, rule: str, seed: int
+    model: LoopLM, provenance: Mapping[str, Any], cells: Sequence[Cell], halting: HaltingConfig, seed: int
 ) -> Result:
     """All that may be quoted of one model: its cells, and how they came about."""
     preset, device = model.preset, model.embedding.weight.device
@@ -38,7 +38,13 @@ def make_result(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_digits": [preset.data.min_digits, preset.data.max_digits],
         "training": provenance["training"],
-        "evaluation": {"seed": seed, "halting": rule, "max_loops": halting.max_loops, **circumstances(device)},
+        "evaluation": {
+            "seed": seed,
+            "halting": halting.rule,
+            "max_loops": halting.max_loops,
+            "settings": as_table(halting),
+            **circumstances(device),
+        },
         "cells": [cell.as_json() for cell in cells],
         "provenance": {key: value for key, value in provenance.items() if key != "training"},
     }

@@ -85,11 +85,11 @@ def run_preset(
             }
         model, steps = _train(preset, seed, device, source, draft, on_step, execution)
         source["training"] = _training_facts(steps)
-        halting = make_halting(preset.halting)
+        tested = preset.evaluation
         cells = evaluate_adder(
-            model, preset.evaluation.digits, preset.evaluation.problems_per_cell, halting, TEST_SEED, on_message
+            model, tested.digits, tested.problems_per_cell, make_halting(preset.halting), TEST_SEED, on_message
         )
-        result = make_result(model, source, cells, halting, preset.halting.rule, TEST_SEED)
+        result = make_result(model, source, cells, preset.halting, TEST_SEED)
         on_message("writing the run")
         write_file(draft / "config.toml", tomli_w.dumps(as_table(preset)).encode())
         write_file(draft / "metrics.csv", _csv(steps))

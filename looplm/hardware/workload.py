@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from looplm.config import ModelConfig, Preset, load_preset, preset_names
-from looplm.data.addition import problems_of, write
+from looplm.data.addition import ask, problems_of
 from looplm.errors import InputError
 from looplm.hardware.profile import parse_file
 from looplm.resources import resource
@@ -80,8 +80,8 @@ def find_workload(name_or_path: str) -> Workload:
 def workload_of(preset: Preset) -> Workload:
     """What a step of this preset's training needs at most: its longest texts and its most loops."""
     nines = "9" * preset.data.max_digits
-    text = write(problems_of([(nines, nines)]), preset.data.format)
-    tokens, loops = text.tokens.shape[1] - 1, preset.training.max_loops
+    longest = ask(problems_of([(nines, nines)]), preset.data.format, preset.data.mode)
+    tokens, loops = longest.tokens.shape[1], preset.training.max_loops
     return Workload(
         name=preset.name,
         title=preset.title,
@@ -90,6 +90,6 @@ def workload_of(preset: Preset) -> Workload:
         num_loops=loops,
         batch_size=preset.training.batch_size,
         first_read=loops // 2 + 1,
-        scored_share=float(text.answer[:, 1:].float().mean()),
+        scored_share=float(longest.asked.float().mean()),
         train_tokens=preset.training.steps * preset.training.batch_size * tokens,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from looplm.config import ModelConfig
 from looplm.layers.positions import Positions, Rotation
@@ -31,27 +31,34 @@ class View:
     rotation: Rotation | None
     """Turns queries and keys, where the positions are rotary."""
 
+    def first(self, count: int) -> "View":
+        """What the first `count` of the new tokens see."""
+        return View(self.scores[:, :, :count], self.rotation.first(count) if self.rotation else None)
+
+    def pick(self, rows: Annotated[Tensor, Int("R")], at: Annotated[Tensor, Int("R A")]) -> "View":
+        """What the tokens `at` of some rows see."""
+        scores = self.scores[rows[:, None], :, at].transpose(1, 2)  # [R, A, H, S] as indexed
+        return View(scores, self.rotation.pick(rows, at) if self.rotation else None)
+
 
 def look(
     positions: Positions,
     tokens: Annotated[Tensor, Int("B S")],
     real: Annotated[Tensor, Bool("B S")],
-    queries: int,
+    at: Annotated[Tensor, Int("B T")],
     dtype: torch.dtype,
 ) -> tuple[Annotated[Tensor, Int("B T")], View]:
-    """Index of the last `queries` tokens among the real ones of their row, and what they see.
+    """Index of the tokens in the columns `at` among the real ones of their row, and what they see.
 
     A token sees itself and the real tokens before it; padding is never seen by another token.
 
     Spec: [architecture.causal][], [architecture.padding][].
     """
-    index = (real.long().cumsum(1) - 1).clamp(min=0)[:, -queries:]
-    size = tokens.shape[1]
-    order = torch.arange(size, device=tokens.device)
-    earlier, itself = order[None, :] < order[-queries:, None], order[None, :] == order[-queries:, None]
-    visible = (earlier[None] & real[:, None, :]) | itself[None]  # [B, T, S]
+    index = (real.long().cumsum(1) - 1).clamp(min=0).gather(1, at)
+    column = torch.arange(tokens.shape[1], device=tokens.device)
+    visible = ((column < at[..., None]) & real[:, None, :]) | (column == at[..., None])  # [B, T, S]
     hidden = torch.zeros(visible.shape, dtype=dtype, device=tokens.device).masked_fill(~visible, -math.inf)[:, None]
-    bias = positions.bias(tokens, real, queries)
+    bias = positions.bias(tokens, real, at)
     scores = hidden if bias is None else hidden + bias.to(dtype)
     return index, View(scores=scores, rotation=positions.rotation(index))
 
@@ -74,10 +81,17 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=False)
 
     def forward(
-        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember
-    ) -> Annotated[Tensor, Float("B T D")]:
-        """Read what the view shows; `remember` supplies the keys and values of earlier tokens."""
-        queries, keys, values = self.project(x, view)
+        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember, readers: int | None = None
+    ) -> Annotated[Tensor, Float("B Q D")]:
+        """Read what the view shows; `remember` supplies the keys and values of earlier tokens.
+
+        Only the first `readers` tokens read, by default all: the others only offer their keys and values.
+        """
+        if readers is None:
+            queries, keys, values = self.project(x, view)
+        else:
+            queries, keys, values = self._project_apart(x, view, readers)
+            view = view.first(readers)
         keys, values = remember(keys, values)
         shared = self.kv_heads < self.heads
         read = scaled_dot_product_attention(queries, keys, values, attn_mask=view.scores, enable_gqa=shared)
@@ -90,4 +104,14 @@ class Attention(nn.Module):
         queries, keys, values = self.qkv(x).unflatten(-1, (sum(counts), -1)).transpose(1, 2).split(counts, dim=1)
         if view.rotation is not None:
             queries, keys = view.rotation.turn(queries), view.rotation.turn(keys)
+        return queries, keys, values
+
+    def _project_apart(self, x: Tensor, view: View, readers: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the first `readers` tokens, keys and values of all."""
+        width = x.shape[-1]
+        queries = linear(x[:, :readers], self.qkv.weight[:width]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        both = linear(x, self.qkv.weight[width:]).unflatten(-1, (2 * self.kv_heads, -1)).transpose(1, 2)
+        keys, values = both.chunk(2, dim=1)
+        if view.rotation is not None:
+            queries, keys = view.rotation.first(readers).turn(queries), view.rotation.turn(keys)
         return queries, keys, values

@@ -71,16 +71,11 @@ class Layer(nn.Module):
         self.mlp = {"gelu": GeluMLP, "swiglu": SwigluMLP}[config.mlp](config)
 
     def forward(
-        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember
-    ) -> Annotated[Tensor, Float("B T D")]:
-        """The stream after attention and MLP."""
-        x = x + self.attention(self.attention_norm(x), view, remember)
-        return x + self.mlp(self.mlp_norm(x))
-
-    def offer(self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember) -> None:
-        """Only project and remember keys and values: what a halted token's last pass needs of the last layer."""
-        _, keys, values = self.attention.project(self.attention_norm(x), view)
-        remember(keys, values)
+        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember, readers: int | None = None
+    ) -> Annotated[Tensor, Float("B Q D")]:
+        """The stream after attention and MLP; only of the first `readers` tokens, if given."""
+        stream = x[:, :readers] + self.attention(self.attention_norm(x), view, remember, readers)
+        return stream + self.mlp(self.mlp_norm(stream))
 
 
 class Block(nn.Module):
@@ -98,20 +93,35 @@ class Block(nn.Module):
                 nn.init.normal_(module.weight, std=(0.5 if adds_to_stream else 1.0) / math.sqrt(module.in_features))
 
     def forward(
-        self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Sequence[Remember]
-    ) -> Annotated[Tensor, Float("B T D")]:
-        """One pass; `remember` has one entry per layer."""
-        for layer, keep in zip(self.layers, remember, strict=True):
-            x = layer(x, view, keep)
-        return x
+        self,
+        x: Annotated[Tensor, Float("B T D")],
+        view: View,
+        remember: Sequence[Remember],
+        readers: int | None = None,
+    ) -> Annotated[Tensor, Float("B Q D")]:
+        """One pass.
 
-    def offer(self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Sequence[Remember]) -> None:
-        """The K/V-only pass: every layer's keys and values, nothing else.
-
-        Costs one block without the last layer's attention and MLP; for a block of one layer, a projection.
+        Args:
+            x: the stream.
+            view: what each token sees.
+            remember: one entry per layer.
+            readers: only the first so many tokens are wanted after the block; the others run a K/V-only pass, which
+                leaves out the attention and the MLP of the last layer. By default all are wanted.
         """
         for layer, keep in zip(self.layers[:-1], remember[:-1], strict=True):
             x = layer(x, view, keep)
-        last = self.layers[-1]
-        assert isinstance(last, Layer)
-        last.offer(x, view, remember[-1])
+        wanted: Tensor = self.layers[-1](x, view, remember[-1], readers)
+        return wanted
+
+    @property
+    def kv_share(self) -> float:
+        """What a K/V-only pass counts, in block evaluations.
+
+        Spec: [halting.block-evaluations][].
+        """
+        if len(self.layers) > 1:
+            return 1.0
+        matrices = [m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear)]
+        layer = self.layers[0]
+        assert isinstance(layer, Layer)
+        return layer.attention.qkv.weight.numel() * 2 / 3 / sum(matrices)

@@ -26,8 +26,13 @@ class Positions(nn.Module):
         """How queries and keys are turned at each index, or None."""
         return None
 
-    def bias(self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], queries: int) -> Tensor | None:
-        """What is added to the scores of the last `queries` tokens over all: Float[B H queries S], or None."""
+    def bias(
+        self,
+        tokens: Annotated[Tensor, Int("B S")],
+        real: Annotated[Tensor, Bool("B S")],
+        at: Annotated[Tensor, Int("B T")],
+    ) -> Tensor | None:
+        """What is added to the scores of the tokens in the columns `at` over all: Float[B H T S], or None."""
         return None
 
 
@@ -60,6 +65,15 @@ class Rotation:
 
     cos: Annotated[Tensor, Float("B 1 T R")]
     sin: Annotated[Tensor, Float("B 1 T R")]
+
+    def first(self, count: int) -> "Rotation":
+        """The rotation of the first `count` tokens."""
+        return Rotation(self.cos[:, :, :count], self.sin[:, :, :count])
+
+    def pick(self, rows: Annotated[Tensor, Int("R")], at: Annotated[Tensor, Int("R A")]) -> "Rotation":
+        """The rotation of the tokens `at` of some rows."""
+        cos, sin = (angle[rows[:, None], 0, at][:, None] for angle in (self.cos, self.sin))
+        return Rotation(cos, sin)
 
     def turn(self, x: Annotated[Tensor, Float("B H T K")]) -> Annotated[Tensor, Float("B H T K")]:
         """Queries or keys, turned; the angles are rounded to the dtype of x only here."""
@@ -115,13 +129,16 @@ class DigitPlace(Positions):
         self.is_digit: Tensor
 
     def bias(
-        self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], queries: int
+        self,
+        tokens: Annotated[Tensor, Int("B S")],
+        real: Annotated[Tensor, Bool("B S")],
+        at: Annotated[Tensor, Int("B T")],
     ) -> Annotated[Tensor, Float("B H T S")]:
         """Ten times the table's entry of each pair's bucket; -inf beyond the window."""
         digit = self.is_digit[tokens] & real
         place, run = digit_places(digit, real), (real & ~digit).cumsum(1)
-        apart = place[:, None, :] - place[:, -queries:, None]  # [B, T, S]: the key's place less the query's
-        same_run = run[:, None, :] == run[:, -queries:, None]
+        apart = place[:, None, :] - place.gather(1, at)[..., None]  # [B, T, S]: the key's place less the query's
+        same_run = run[:, None, :] == run.gather(1, at)[..., None]
         key_is_digit = digit[:, None, :].expand_as(apart)
         differences = 2 * self.reach + 1
         bucket = apart.clamp(-self.reach, self.reach) + self.reach + differences * same_run

@@ -29,6 +29,7 @@ class KVCache:
         self.num_loops, self.num_layers = num_loops, num_layers
         self.tokens: Tensor | None = None  # [B, S], committed
         self.real: Tensor | None = None  # [B, S]
+        self.waited_for: Tensor | None = None  # [B, 1], most loops that a committed token of the answer took
         self._keys: Tensor | None = None  # [L, layers, B, H, capacity, K]
         self._values: Tensor | None = None
 
@@ -84,8 +85,23 @@ class KVCache:
             self._keys, self._values = grown
         return self._keys, self._values
 
-    def commit(self, tokens: Annotated[Tensor, Int("B T")], real: Annotated[Tensor, Bool("B T")], last_loop: int) -> None:
-        """End a chunk: what it offered at `last_loop` stands for all later loops."""
+    def commit(
+        self,
+        tokens: Annotated[Tensor, Int("B T")],
+        real: Annotated[Tensor, Bool("B T")],
+        answer_loops: Annotated[Tensor, Int("B T")],
+        last_loop: int,
+    ) -> None:
+        """End a chunk: what it offered at `last_loop` stands for all later loops.
+
+        Args:
+            tokens: the chunk.
+            real: False for padding.
+            answer_loops: loops that each token of the answer took, 0 for others.
+            last_loop: the last loop that was written.
+        """
+        most = answer_loops.amax(1, keepdim=True)
+        self.waited_for = most if self.waited_for is None else torch.maximum(self.waited_for, most)
         assert self._keys is not None and self._values is not None
         start = len(self)
         self.tokens, self.real = self.join(tokens, real)

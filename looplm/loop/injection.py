@@ -14,7 +14,7 @@ _SIGNAL_SIZE = 0.3
 def inject(
     h: Annotated[Tensor, Float("B T D")],
     x0: Annotated[Tensor, Float("B T D")],
-    l: int,
+    l: int | Tensor,
     mode: Literal["every", "first"],
 ) -> Annotated[Tensor, Float("B T D")]:
     """The state with the embedded input added: at every loop, or only at loop 1.
@@ -22,9 +22,8 @@ def inject(
     Args:
         h: state after loop l - 1.
         x0: embedding of the tokens.
-        l: the loop to come, from 1.
+        l: the loop to come, from 1; or one for each row, Int[B].
         mode: when x0 is added.
-
 
     Raises:
         ValueError: if the shapes differ.
@@ -37,7 +36,11 @@ def inject(
             f"`x0` must have the shape of `h`: got x0 {list(x0.shape)}, h {list(h.shape)}. "
             "If you trimmed the context, trim both (injection.same-shape)."
         )
-    return h + x0 if mode == "every" or l == 1 else h
+    if mode == "every":
+        return h + x0
+    if isinstance(l, Tensor):
+        return torch.where((l == 1)[:, None, None], h + x0, h)
+    return h + x0 if l == 1 else h
 
 
 class LoopSignal(nn.Module):
@@ -56,9 +59,13 @@ class LoopSignal(nn.Module):
         else:
             self.table = None
 
-    def forward(self, l: int) -> Tensor | float:
-        """The signal of loop l (from 1): Float[D], or 0 where there is none."""
-        return 0.0 if self.table is None else self.table[min(l, self.loops) - 1]
+    def forward(self, l: int | Tensor) -> Tensor | float:
+        """The signal of loop l (from 1): Float[D], or 0 where there is none; of a loop for each row: Float[B 1 D]."""
+        if self.table is None:
+            return 0.0
+        if isinstance(l, Tensor):
+            return self.table[l.clamp(max=self.loops) - 1][:, None]
+        return self.table[min(l, self.loops) - 1]
 
 
 def sinusoidal_signal(loops: int, width: int) -> Annotated[Tensor, Float("L D")]:

@@ -6,9 +6,9 @@ h_l  = norm(block(inject(h_{l-1}, x0, l) + loop_signal(l)))    l = 1..num_loops
 logits = head(h_l), tied to the embedding
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,14 @@ from looplm.layers.attention import Remember, View, look, remember_nothing
 from looplm.layers.block import Block, make_norm
 from looplm.layers.positions import make_positions
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import Evidence, HaltingRule
+from looplm.loop.halting import HaltingRule, observe
 from looplm.loop.injection import LoopSignal, inject
-from looplm.shapes import Bool, Float, Int
+from looplm.shapes import Bool, Float, Int, Shape
+
+Offer = Literal["publish", "carry", "recompute", "no-freeze"]
+"""What a halted token shows to others (halting.kv-publish, halting.kv-alternatives)."""
+Hook = Callable[[int, Tensor], Tensor | None]
+"""Told the loop and the state after it, Float[B T D]; may give another state to go on with."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,20 @@ class Thoughts:
     """For a trace: the logits after each loop; a halted token's no longer change."""
     h_per_loop: Annotated[Tensor, Float("L B T D")] | None = None
     """The same for the states."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a pass through the loop stands."""
+
+    h: Annotated[Tensor, Float("B T D")]
+    loops: int
+    """Loops run so far."""
+
+
+def columns(tokens: Annotated[Tensor, Shape("B T")], after: int = 0) -> Annotated[Tensor, Int("B T")]:
+    """The columns in which these tokens stand, if so many stand before them."""
+    return torch.arange(after, after + tokens.shape[1], device=tokens.device).expand_as(tokens)
 
 
 class LoopLM(nn.Module):
@@ -60,42 +79,66 @@ class LoopLM(nn.Module):
         self.head_norm = make_norm(config)
 
     def forward(
-        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, first_read: int = 1
+        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, first_read: int = 1, start: State | None = None
     ) -> Annotated[Tensor, Float("L B T V")]:
-        """Run every token for `num_loops` loops and read the logits after loops `first_read`..`num_loops`.
+        """Run every token for `num_loops` loops and read the logits after loops `first_read`..`num_loops` of these.
 
         The plain, differentiable pass that training uses: no halting, no cache. Padding may only stand on the right.
+
+        Args:
+            tokens: ids.
+            num_loops: at least 1.
+            first_read: from 1.
+            start: the state to go on from; by default 0, before loop 1.
         """
-        x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), tokens.shape[1])
-        h, read = torch.zeros_like(x0), []
-        for l in range(1, num_loops + 1):
+        states = self._states(tokens, num_loops, start)
+        return torch.stack([self.read(h) for l, h in enumerate(states, 1) if l >= first_read])
+
+    def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int) -> State:
+        """The state after `num_loops` loops from 0, to start another pass from."""
+        *_, h = self._states(tokens, num_loops)
+        return State(h, num_loops)
+
+    def _states(self, tokens: Tensor, num_loops: int, start: State | None = None) -> Iterator[Tensor]:
+        x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), columns(tokens))
+        before = start.loops if start else 0
+        h = start.h if start else torch.zeros_like(x0)
+        for l in range(before + 1, before + num_loops + 1):
             h = self.step(h, x0, l, view)
-            if l >= first_read:
-                read.append(self.read(h))
-        return torch.stack(read)
+            yield h
 
     def embed(
-        self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], new: int
+        self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], at: Annotated[Tensor, Int("B T")]
     ) -> tuple[Annotated[Tensor, Float("B T D")], View]:
-        """x0 of the last `new` tokens, and what they see of all tokens; both are the same at every loop."""
-        index, view = look(self.positions, tokens, real, new, self.embedding.weight.dtype)
-        x0 = self.embedding(tokens[:, -new:]) + self.positions.embed(index)
+        """x0 of the tokens in the columns `at`, and what they see of all tokens; both are the same at every loop."""
+        index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype)
+        x0 = self.embedding(tokens.gather(1, at)) + self.positions.embed(index)
         return x0, view
 
     def step(
         self,
         h: Annotated[Tensor, Float("B T D")],
         x0: Annotated[Tensor, Float("B T D")],
-        l: int,
+        l: int | Tensor,
         view: View,
         remember: Sequence[Remember] | None = None,
-    ) -> Annotated[Tensor, Float("B T D")]:
+        readers: int | None = None,
+    ) -> Annotated[Tensor, Float("B Q D")]:
         """One loop: the state after loop l from the state after loop l - 1.
+
+        Args:
+            h: state after loop l - 1.
+            x0: embedding of the tokens.
+            l: the loop, from 1; or one for each row, Int[B].
+            view: what each token sees.
+            remember: where keys and values go, one entry per layer; by default they are not kept.
+            readers: only the states of the first so many tokens are wanted; the others offer keys and values only.
 
         Spec: [architecture.loop][].
         """
         u = inject(h, x0, l, self.config.injection) + self.loop_signal(l)
-        state: Tensor = self.state_norm(self.block(u, view, remember or [remember_nothing] * self.config.layers))
+        remember = remember or [remember_nothing] * self.config.layers
+        state: Tensor = self.state_norm(self.block(u, view, remember, readers))
         return state
 
     def read(self, h: Annotated[Tensor, Float("B T D")]) -> Annotated[Tensor, Float("B T V")]:
@@ -112,56 +155,66 @@ class LoopLM(nn.Module):
         halting: HaltingRule,
         *,
         real: Annotated[Tensor, Bool("B T")] | None = None,
-        may_halt: Annotated[Tensor, Bool("B T")] | None = None,
+        answer: Annotated[Tensor, Bool("B T")] | None = None,
         cache: KVCache | None = None,
         keep_every_loop: bool = False,
+        offer: Offer = "publish",
+        hook: Hook | None = None,
     ) -> Thoughts:
-        """Let each token think until its halting rule says stop.
+        """Let each token think until its halting rule says stop: the plain way, which computes every token at every loop.
 
         With a cache, `tokens` continue the tokens that it holds, and are added to it. All tokens at once, or one at a
-        time through a cache, give the same states (halting.kv-publish).
+        time through a cache, give the same states (halting.kv-publish). `looplm.thinking` gives them too, faster.
 
         Args:
             tokens: ids.
             halting: when a token stops.
             real: False for padding; by default there is none.
-            may_halt: False for tokens that run all `halting.max_loops` loops, whatever the rule says; by default all may.
+            answer: True for tokens from which an answer token is read, which rules may treat apart; by default all.
             cache: of at least `halting.max_loops` loops.
             keep_every_loop: also give the logits and states after each loop.
+            offer: what a halted token shows to others; all but `publish` are for comparison, and take no cache.
+            hook: told the state after each loop, and may change that of active tokens: to probe or to patch.
 
-        Spec: [halting.at-least-one-loop][], [halting.loops-taken][], [halting.freeze][], [halting.kv-publish][].
+        Spec: [halting.at-least-one-loop][], [halting.loops-taken][], [halting.freeze][], [halting.kv-publish][],
+        [halting.kv-alternatives][], [halting.probe][].
         """
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
-        may_halt = torch.ones_like(real) if may_halt is None else may_halt
-        if cache is None:
-            cache = KVCache(halting.max_loops, self.config.layers)
-        elif cache.num_loops < halting.max_loops:
+        answer = torch.ones_like(real) if answer is None else answer
+        if cache is not None and offer != "publish":
+            raise ValueError(f"`offer` must be 'publish' with a cache: got {offer!r}, which only reads whole texts.")
+        others_may_follow = cache is not None
+        cache = KVCache(halting.max_loops, self.config.layers) if cache is None else cache  # an empty cache is falsy
+        if cache.num_loops < halting.max_loops:
             raise ValueError(f"the cache keeps {cache.num_loops} loops, but the halting rule may ask for {halting.max_loops}.")
-        x0, view = self.embed(*cache.join(tokens, real), new=tokens.shape[1])
+        x0, view = self.embed(*cache.join(tokens, real), columns(tokens, after=len(cache)))
         h, active, loops_taken = torch.zeros_like(x0), real, torch.zeros_like(tokens)
-        logits: Tensor | None = None
+        goes_on = h  # the states that others see; with `no-freeze`, halted tokens go on in them
+        guess, confidence, logits = torch.full_like(tokens, -1), x0.new_zeros(tokens.shape), self.read(h)
         per_loop: list[tuple[Tensor, Tensor]] = []
         l = 0
         while bool(active.any()) and l < halting.max_loops:
             l += 1
-            published = loops_taken < l - 1  # halted before loop l - 1, so the entry of loop l - 1 is the final one
-            h = torch.where(active[..., None], self.step(h, x0, l, view, cache.at(l, published)), h)
+            # entry l of a token is that of loop l - 1 again, once the entry of its choice has been written
+            copied = loops_taken < {"publish": l - 1, "carry": l}.get(offer, 0)
+            stepped = self.step(goes_on, x0, l, view, cache.at(l, copied))
+            if hook and (patched := hook(l, stepped)) is not None:
+                stepped = patched
+            before, h = h, torch.where(active[..., None], stepped, h)
+            goes_on = stepped if offer == "no-freeze" else h
             loops_taken = loops_taken + active
-            previous, logits = logits, self.read(h)
-            active = active & ~(halting(Evidence(l, logits, previous)) & may_halt)
+            logits = self.read(h)
+            seen = observe(l, h, before, logits, guess, confidence, answer, active, cache.waited_for)
+            guess, confidence = seen.guess, seen.confidence
+            active = active & ~halting(seen)
             if keep_every_loop:
                 per_loop.append((logits, h))
-        assert logits is not None, "a chunk has at least one real token"
-        if l < cache.num_loops:
-            self._publish(h, x0, l + 1, view, cache, loops_taken)
+        if others_may_follow and l < cache.num_loops:
             l += 1
-        cache.commit(tokens, real, last_loop=l)
+            self.step(h, x0, l, view, cache.at(l, loops_taken < l - 1), readers=0)
+        if others_may_follow:
+            cache.commit(tokens, real, torch.where(answer, loops_taken, 0), last_loop=l)
         if not keep_every_loop:
             return Thoughts(h, logits, loops_taken)
         kept_logits, kept_h = (torch.stack(kept) for kept in zip(*per_loop, strict=True))
         return Thoughts(h, logits, loops_taken, kept_logits, kept_h)
-
-    def _publish(self, h: Tensor, x0: Tensor, l: int, view: View, cache: KVCache, loops_taken: Tensor) -> None:
-        """The K/V-only pass of loop l, for the tokens that halted after loop l - 1."""
-        u = inject(h, x0, l, self.config.injection) + self.loop_signal(l)
-        self.block.offer(u, view, cache.at(l, loops_taken < l - 1))

@@ -1,6 +1,7 @@
 """The numbers that change from step to step: learning rate, and loops run and scored."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -32,3 +33,34 @@ def first_scored_loop(num_loops: int) -> int:
     Spec: [training.second-half][].
     """
     return num_loops // 2 + 1
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """The loops of one batch."""
+
+    num_loops: int
+    """With gradient."""
+    first_scored: int
+    before: int = 0
+    """Loops without gradient that make the state to start from; 0: start from the state 0."""
+    stale: bool = False
+    """Whether that state is another problem's."""
+
+
+def draw_plan(config: TrainingConfig, generator: torch.Generator) -> LoopPlan:
+    """How a batch is looped: from the state 0, or, in a share of the batches, from a state that the loop has made.
+
+    Starting from the state of another problem teaches the loop to find its way from anywhere to the answer, and
+    starting from the problem's own teaches it to stay there. Without restarts the parallel adder learns a shortcut
+    that works only at the loop counts of training.
+
+    Spec: [training.restarts][], [training.second-half][].
+    """
+    loops = draw_loops(config, generator)
+    if config.restart_share == 0 or float(torch.rand((), generator=generator)) >= config.restart_share:
+        return LoopPlan(loops, first_scored_loop(loops))
+    before = int(torch.randint(1, config.restart_loops + 1, (), generator=generator))
+    if float(torch.rand((), generator=generator)) < config.stale_share:
+        return LoopPlan(loops, first_scored_loop(loops), before, stale=True)
+    return LoopPlan(min(loops, config.resumed_loops), 1, before)

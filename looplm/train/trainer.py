@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from looplm.config import Preset, TrainingConfig
-from looplm.data.addition import write
+from looplm.data.addition import Questions, ask
 from looplm.data.addition_sets import draw_training
 from looplm.hardware.execution import Execution
-from looplm.models.looped import LoopLM
+from looplm.models.looped import LoopLM, State
 from looplm.models.static import build_model
 from looplm.train.loss import answer_loss
 from looplm.train.parts import backward_in_parts
-from looplm.train.schedule import draw_loops, first_scored_loop, learning_rate
+from looplm.train.schedule import LoopPlan, draw_plan, learning_rate
 
 
 @dataclass(frozen=True)
@@ -56,32 +56,43 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution:
     config = preset.training
     optimizer = make_optimizer(model, config)
     device = model.embedding.weight.device
-    tokens, start = 0, time.perf_counter()
+    seen, began = 0, time.perf_counter()
     for step in range(config.steps):
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        texts = write(draw_training(config.batch_size, preset.data, generator), preset.data.format)
-        loops = draw_loops(config, generator)
-        inputs, targets = texts.tokens[:, :-1].to(device), texts.tokens[:, 1:].to(device)
-        scored = texts.predicts_answer.to(device)
-        loss_of = partial(_loss_of, model, inputs, targets, scored, loops, execution)
+        asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode).to(device)
+        plan = draw_plan(config, generator)
+        with execution.products(device):
+            start = made_state(model, asked.tokens, plan, generator)
         optimizer.zero_grad()
-        loss = backward_in_parts(scored, execution.parts, loss_of)
+        loss = backward_in_parts(asked.asked, execution.parts, partial(_loss_of, model, asked, plan, start, execution))
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
             raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
         optimizer.step()
-        tokens += inputs.numel()
-        yield Step(step + 1, loss, rate, grad_norm.item(), loops, tokens, time.perf_counter() - start)
+        seen += asked.tokens.numel()
+        yield Step(step + 1, loss, rate, grad_norm.item(), plan.num_loops, seen, time.perf_counter() - began)
 
 
-def _loss_of(
-    model: LoopLM, inputs: Tensor, targets: Tensor, scored: Tensor, loops: int, execution: Execution, rows: slice
-) -> Tensor:
-    with execution.products(inputs.device):
-        logits = model(inputs[rows], loops, first_read=first_scored_loop(loops))
-        return answer_loss(logits, targets[rows], scored[rows])
+def _loss_of(model: LoopLM, asked: Questions, plan: LoopPlan, start: State | None, execution: Execution, rows: slice) -> Tensor:
+    """The loss of some rows of the batch."""
+    with execution.products(asked.tokens.device):
+        before = start and State(start.h[rows], start.loops)
+        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before)
+        return answer_loss(logits, asked.targets[rows], asked.asked[rows])
+
+
+@torch.no_grad()
+def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator) -> State | None:
+    """The state that a restart starts from, without gradient; None for the state 0.
+
+    Spec: [training.restarts][].
+    """
+    if plan.before == 0:
+        return None
+    rows = torch.randperm(len(tokens), generator=generator).to(tokens.device) if plan.stale else slice(None)
+    return model.settle(tokens[rows], plan.before)
 
 
 def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:

@@ -9,10 +9,12 @@ from looplm.data.addition import (
     BOS,
     EOS,
     PAD,
+    SLOT,
     SYMBOLS,
     Format,
     Problems,
     add,
+    ask,
     decimal,
     held_out,
     parse_problem,
@@ -68,13 +70,38 @@ def test_answer_is_what_follows_the_last_operator(drawn: list[tuple[int, int]], 
         assert read_answer(row[int(start) :].tolist(), format) == str(asked)
 
 
+@pytest.mark.spec("addition.answer")
+@given(pairs, st.sampled_from(list(ORACLES)))
+def test_left_to_right_each_answer_token_is_asked_of_the_token_before_it(drawn: list[tuple[int, int]], format: Format) -> None:
+    texts, asked = write(as_problems(drawn), format), ask(as_problems(drawn), format, "left-to-right")
+    for row in range(len(drawn)):
+        assert asked.targets[row][asked.asked[row]].tolist() == texts.tokens[row][texts.answer[row]].tolist()
+        first = int(asked.asked[row].long().argmax())
+        assert asked.tokens[row, : first + 1].tolist() == texts.tokens[row, : first + 1].tolist()
+
+
+@pytest.mark.spec("addition.slots")
+@given(pairs, st.sampled_from(["reversed", "double-reversed"]))
+def test_slots_match_the_spec(drawn: list[tuple[int, int]], format: Format) -> None:
+    asked = ask(as_problems(drawn), format, "parallel")
+    for (a, b), tokens, targets, slots in zip(drawn, asked.tokens, asked.targets, asked.asked, strict=True):
+        prompt = ORACLES[format](a, b).split("=")[0] + "="
+        expected = spec.slots(a, b)
+        assert symbols(tokens) == f"<bos>{prompt}" + "<slot>" * len(expected) + "<pad>" * (
+            len(tokens) - len(prompt) - 1 - len(expected)
+        )
+        assert [SYMBOLS[t] for t in targets[slots].tolist()] == expected
+        assert (tokens[slots] == SLOT).all()
+        assert int(slots.sum()) == len(expected)
+
+
 @pytest.mark.spec("addition.vocabulary")
 def test_vocabulary_is_the_spec_table() -> None:
     assert SYMBOLS[:10] == tuple("0123456789")
     text = (resource("spec") / "addition.md").read_text(encoding="utf-8")
     rows = [line.split("|") for line in text.splitlines()]
     listed = {int(row[1]): row[2].strip(" `") for row in rows if len(row) > 3 and row[1].strip().isdigit()}
-    assert listed == {10: "+", 11: "=", BOS: "<bos>", EOS: "<eos>", PAD: "<pad>"}
+    assert listed == {10: "+", 11: "=", BOS: "<bos>", EOS: "<eos>", PAD: "<pad>", SLOT: "<slot>"}
     assert {id: SYMBOLS[id] for id in listed} == listed
 
 

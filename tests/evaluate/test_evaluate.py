@@ -13,8 +13,8 @@ from strategies import models
 
 import looplm
 from looplm.checkpoint import load, read_card
-from looplm.config import load_preset
-from looplm.data.addition import EOS, problems_of, write
+from looplm.config import HaltingConfig, load_preset
+from looplm.data.addition import EOS, SYMBOLS, problems_of, write
 from looplm.data.addition_sets import test_set
 from looplm.errors import InputError
 from looplm.evaluate.accuracy import Cell, evaluate_adder, exact_match, wilson_interval
@@ -26,7 +26,11 @@ from looplm.loop.halting import Fixed, TwoEqualArgmaxes, make_halting
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 from looplm.resources import asset, resource
+from looplm.spec import oracle
 
+halting = oracle("halting")
+
+numbers = st.integers(0, 10**6)
 test_set.__test__ = False  # type: ignore[attr-defined]
 
 
@@ -55,15 +59,30 @@ def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, see
     texts = write(problems, "double-reversed")
     with torch.no_grad():  # make some of the answers right, by making the answer's tokens likely everywhere
         model.embedding.weight[EOS] *= 4
-    solved, loops = exact_match(model, problems, "double-reversed", TwoEqualArgmaxes(3))
+    model.preset = load_preset("first-light")
+    made_of_all = exact_match(model, problems, TwoEqualArgmaxes(3))
     for row in range(4):
         start = int(texts.prompt_length[row])
         target = texts.tokens[row, start:][texts.answer[row, start:]].tolist()
         made = generate(
             model, texts.tokens[row : row + 1, :start], halting=TwoEqualArgmaxes(3), max_new_tokens=len(target), stop_token=EOS
         )
-        assert bool(solved[row]) == (made.tokens[0] == target)
-        assert 1 <= loops[row] <= 3
+        assert bool(made_of_all.solved[row]) == (made.tokens[0] == target)
+        assert 1 <= made_of_all.mean_loops[row] <= made_of_all.most_loops[row] <= 3
+
+
+@pytest.mark.spec("addition.exact-match", "addition.slots")
+@given(models(positions="digit-place", vocab_size=16), st.lists(st.tuples(numbers, numbers), min_size=1, max_size=4))
+def test_exact_match_in_parallel_agrees_with_solving(model: LoopLM, pairs: list[tuple[int, int]]) -> None:
+    model.preset = load_preset("parallel")
+    rule = TwoEqualArgmaxes(4)
+    sums = [f"{a}+{b}" for a, b in pairs]
+    attempts = exact_match(model, problems_of([(str(a), str(b)) for a, b in pairs]), rule)
+    for row, solution in enumerate(solve(model, sums, rule)):
+        assert len(solution.loops_taken) == max(map(len, sums[row].split("+"))) + 2
+        assert attempts.most_loops[row] == max(solution.loops_taken)
+        assert attempts.block_evaluations[row] == pytest.approx(solution.block_evaluations)
+        assert solution.correct or not attempts.solved[row]
 
 
 def test_cells_count_what_is_solved() -> None:
@@ -76,12 +95,15 @@ def test_cells_count_what_is_solved() -> None:
         ("carry-heavy", 6, 30),
     ]
     assert all(cell.mean_loops == 6 for cell in cells)
-    assert Cell("uniform", 4, 200, 199, 2.5).as_json() | {"low": 0, "high": 0} == {
+    assert all(cell.block_evaluations > 6 * cell.digits * 3 for cell in cells), "all tokens run six loops"
+    assert Cell("uniform", 4, 200, 199, 2.5, 40.0, 0.1).as_json() | {"low": 0, "high": 0} == {
         "set": "uniform",
         "digits": 4,
         "n": 200,
         "correct": 199,
         "mean_loops": 2.5,
+        "block_evaluations": 40.0,
+        "elapsed_s": 0.1,
         "accuracy": 0.995,
         "low": 0,
         "high": 0,
@@ -121,7 +143,7 @@ def test_answers_come_in_the_order_of_the_problems(pairs: list[tuple[int, int]])
 
 @given(st.integers(0, 10**40), st.integers(0, 10**40), st.integers(-1, 1))
 def test_correct_means_the_exact_sum(a: int, b: int, error: int) -> None:
-    assert Solution(f"{a}+{b}", str(max(0, a + b + error)), [], []).correct == (max(0, a + b + error) == a + b)
+    assert Solution(f"{a}+{b}", str(max(0, a + b + error)), [], [], 0.0).correct == (max(0, a + b + error) == a + b)
 
 
 def test_only_an_adder_solves() -> None:
@@ -144,8 +166,30 @@ def test_a_trace_follows_its_schema_and_its_model() -> None:
     assert adder.preset is not None
     rule = make_halting(adder.preset.halting)
     for token in trace["tokens"]:
-        assert len(token["guesses"]) == len(token["confidences"]) == token["loops_taken"]
+        for kind in ("guesses", "confidences", "entropies", "changes"):
+            assert len(token[kind]) == token["loops_taken"]
         assert (token["halt_reason"] == "max-loops") == (token["loops_taken"] == rule.max_loops)
+
+
+@pytest.mark.spec("halting.trace")
+@given(models(positions="digit-place"), st.integers(0, 999), st.integers(0, 999))
+def test_a_trace_says_what_the_spec_says_of_every_loop(model: LoopLM, a: int, b: int) -> None:
+    model.preset = load_preset("first-light")
+    states: list[torch.Tensor] = []
+    config = HaltingConfig(rule="confidence", threshold=0.6, max_loops=5, min_loops=2)
+    trace = trace_sum(model, f"{a}+{b}", config, hook=lambda l, h: states.append(h[0]))
+    for t, token in enumerate(trace.tokens):
+        before = torch.zeros_like(states[0][t])
+        for l in range(token.loops_taken):
+            h = states[l][t]
+            logits = model.read(h[None, None])[0, 0].detach()
+            assert token.entropies[l] == pytest.approx(halting.entropy(logits), abs=2e-6)
+            assert token.changes[l] == pytest.approx(halting.change(h, before), abs=2e-6)
+            assert token.guesses[l] == SYMBOLS[int(logits.argmax())]
+            assert token.confidences[l] == pytest.approx(float(logits.softmax(0).max()), abs=2e-6)
+            before = h
+        expected = "max-loops" if token.loops_taken == 5 else "confidence"
+        assert token.halt_reason == expected
 
 
 def test_a_sum_too_long_to_show_is_refused() -> None:
@@ -154,7 +198,7 @@ def test_a_sum_too_long_to_show_is_refused() -> None:
 
 
 def test_figures_are_the_same_bytes_for_the_same_data(tmp_path: Path) -> None:
-    cells = [Cell("uniform", digits, 200, 190, 2.0).as_json() for digits in (4, 12, 100)]
+    cells = [Cell("uniform", digits, 200, 190, 2.0, 40.0, 0.1).as_json() for digits in (4, 12, 100)]
     trace = trace_sum(load("adder"), "12+34").as_json()
     for name in ("one", "two"):
         figure = accuracy_figure({"ours": cells, "other": cells[:2]}, (1, 4), {"target": {8: 0.7}, "origin": {}})

@@ -34,6 +34,7 @@ from looplm.loop.halting import Fixed
 from looplm.models.static import build_model
 from looplm.resources import resource
 from looplm.spec import clauses, oracle
+from looplm.thinking import Thinking
 from looplm.train.loss import answer_loss
 
 spec = oracle("hardware")
@@ -100,17 +101,26 @@ def test_flops_are_those_that_pytorch_counts(config: ModelConfig, rows: int, tok
 @pytest.mark.spec("hardware.forward-flops", "hardware.cache-bytes")
 @given(model_configs(), st.integers(1, 3), st.integers(2, 8), st.integers(1, 4))
 def test_decoding_counts_one_token_against_all_that_are_cached(config: ModelConfig, rows: int, tokens: int, loops: int) -> None:
-    model, rule = build_model(config).eval().requires_grad_(False), Fixed(loops)
-    cache = KVCache(loops, config.layers)
+    model = build_model(config).eval().requires_grad_(False)
     text = torch.randint(0, VOCABULARY, (rows, tokens + 1))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as prefill:
-        model.think(text[:, :tokens], rule, cache=cache)
+        thinking = Thinking(model, text[:, :tokens], Fixed(loops), room=1)
+        for _ in range(loops):
+            thinking.advance()
     assert prefill.get_total_flops() == rows * spec.forward_flops(config, tokens, tokens, loops, loops)
-    assert cache.nbytes == rows * spec.cache_bytes(config, tokens, loops, 4), "exactly what was asked for"
+    assert thinking.nbytes == rows * spec.cache_bytes(config, tokens + 1 + 1, loops, 4), (
+        "room for one, and one column that is nowhere"
+    )
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as decode:
-        model.think(text[:, tokens:], rule, cache=cache)
+        thinking.append(torch.arange(rows), text[:, tokens])
+        for _ in range(loops):
+            thinking.advance()
+    assert not thinking.running.any()
     assert decode.get_total_flops() == rows * spec.forward_flops(config, 1, tokens + 1, loops, loops)
-    assert cache.nbytes == rows * spec.cache_bytes(config, 2 * tokens, loops, 4), "room for twice the tokens"
+    cache = KVCache(loops, config.layers)
+    for part in text.split([tokens, 1], dim=1):
+        model.think(part, Fixed(loops), cache=cache)
+    assert cache.nbytes == rows * spec.cache_bytes(config, 2 * tokens, loops, 4), "it grew to twice the tokens"
 
 
 # Sizes whose activations and weights both matter; every branch of the formula is among them.

@@ -29,7 +29,7 @@ def test_digit_places_match_the_spec(rows: list[list[bool]]) -> None:
 def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None) -> None:
     scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_reach=reach, place_window=window))
     assert len(scheme.table) == architecture.bucket(0, 0, False, False, reach) + 1, "no entry without a bucket"
-    bias = scheme.bias(torch.tensor([tokens]), torch.ones(1, len(tokens), dtype=torch.bool), len(tokens))
+    bias = scheme.bias(torch.tensor([tokens]), torch.ones(1, len(tokens), dtype=torch.bool), torch.arange(len(tokens))[None])
     digit = [token < 10 for token in tokens]
     place, run = architecture.places(digit), [digit[: i + 1].count(False) for i in range(len(digit))]
     for q in range(len(tokens)):
@@ -41,11 +41,14 @@ def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window
 
 
 @pytest.mark.spec("architecture.digit-place-bias")
-def test_scores_of_the_last_queries_are_the_last_rows() -> None:
+def test_scores_of_some_queries_are_their_rows_of_the_whole() -> None:
     scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_window=1))
     tokens = torch.randint(0, 15, (2, 9))
     real = torch.ones_like(tokens, dtype=torch.bool)
-    torch.testing.assert_close(scheme.bias(tokens, real, 4), scheme.bias(tokens, real, 9)[:, :, -4:])
+    whole = scheme.bias(tokens, real, torch.arange(9).expand(2, -1))
+    some = scheme.bias(tokens, real, torch.tensor([[7, 1, 1], [0, 8, 3]]))
+    torch.testing.assert_close(some[0], whole[0][:, [7, 1, 1]])
+    torch.testing.assert_close(some[1], whole[1][:, [0, 8, 3]])
 
 
 @pytest.mark.spec("architecture.rope")

@@ -35,4 +35,6 @@ def test_a_token_offers_the_entry_that_the_spec_names(taken: list[list[int]], nu
                 keys, values = remember(new, -new)
                 assert torch.equal(keys, expected)
                 assert torch.equal(values, -expected)
-        cache.commit(torch.zeros_like(s), torch.ones_like(s, dtype=torch.bool), last_loop)
+        cache.commit(torch.zeros_like(s), torch.ones_like(s, dtype=torch.bool), s, last_loop)
+        assert cache.waited_for is not None
+        assert cache.waited_for.tolist() == [[max(halted_after)]]

@@ -1,39 +1,197 @@
-"""Halting rules on drawn logits."""
+"""Halting rules on drawn histories, and what a config may say."""
+
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import simple_rules
+from torch import Tensor
 
-from looplm.config import HaltingConfig
-from looplm.loop.halting import Evidence, HaltingRule, make_halting
+from looplm.config import HaltingConfig, RuleConfig, load_preset, parse
+from looplm.errors import InputError
+from looplm.loop.halting import ByRole, Confidence, Evidence, Fixed, HaltingRule, make_halting, observe
 from looplm.spec import oracle
 
 halting = oracle("halting")
 
-histories = st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=5)
+LOOPS = 6
+guesses = st.lists(st.integers(0, 3), min_size=LOOPS, max_size=LOOPS)
+confidences = st.lists(st.floats(0, 1), min_size=LOOPS, max_size=LOOPS)
 
 
-def loops_taken(rule: HaltingRule, argmaxes: list[list[int]]) -> list[int]:
-    """Ask the rule after each loop, as the model does; argmaxes[token][l - 1]."""
-    logits = torch.nn.functional.one_hot(torch.tensor(argmaxes), 4).float().transpose(0, 1)[:, None]  # [L, 1, T, V]
-    active, taken = torch.ones(1, len(argmaxes), dtype=torch.bool), torch.zeros(1, len(argmaxes), dtype=torch.int64)
-    for l in range(1, rule.max_loops + 1):
+def loops_taken(rule: HaltingRule, history: list[Evidence]) -> list[int]:
+    """Ask the rule after each loop, as the model does."""
+    active = history[0].active
+    taken = torch.zeros_like(active, dtype=torch.int64)
+    for seen in history[: rule.max_loops]:
         taken += active
-        active &= ~rule(Evidence(l, logits[l - 1], logits[l - 2] if l > 1 else None))
+        active = active & ~rule(Evidence(**vars(seen) | {"active": active}))
     assert not active.any(), "every token has halted after the last loop"
     return [int(count) for count in taken[0]]
 
 
+def history_of(*tokens: tuple[list[int], list[float], list[float]]) -> list[Evidence]:
+    """Guesses, confidences and changes of each token, as evidence after each loop."""
+    width = len(tokens)
+    columns = [torch.tensor([list(values) for values in zip(*kind, strict=True)]) for kind in zip(*tokens, strict=True)]
+    guess, confidence, change = columns  # each [L, T]
+    yes = torch.ones(1, width, dtype=torch.bool)
+    before: tuple[Tensor, Tensor] = (torch.full((1, width), -1), torch.zeros(1, width))
+    made = []
+    for l in range(1, LOOPS + 1):
+        now = (guess[l - 1][None], confidence[l - 1][None].double())
+        made.append(
+            Evidence(
+                l=torch.tensor([[l]]),
+                h=torch.zeros(1, width, 1),
+                change=change[l - 1][None].double(),
+                guess=now[0],
+                confidence=now[1],
+                previous_guess=before[0],
+                previous_confidence=before[1].double(),
+                answer=yes,
+                active=yes,
+                waited_for=torch.zeros(1, 1, dtype=torch.int64),
+            )
+        )
+        before = now
+    return made
+
+
+def config(rule: str, most: int, least: int, **more: Any) -> HaltingConfig:
+    return HaltingConfig(rule=rule, max_loops=max(most, least), min_loops=min(most, least), **more)  # type: ignore[arg-type]
+
+
+bounds = st.tuples(st.integers(1, LOOPS), st.integers(1, LOOPS))
+
+
 @pytest.mark.spec("halting.fixed", "halting.at-least-one-loop")
-@given(histories, st.integers(1, 6))
-def test_fixed_matches_the_spec(argmaxes: list[list[int]], max_loops: int) -> None:
-    rule = make_halting(HaltingConfig(rule="fixed", max_loops=max_loops))
-    assert loops_taken(rule, argmaxes) == [halting.fixed(row, max_loops) for row in argmaxes]
+@given(guesses, bounds)
+def test_fixed_halts_at_the_last_loop(row: list[int], most_and_least: tuple[int, int]) -> None:
+    rule = make_halting(config("fixed", *most_and_least))
+    assert loops_taken(rule, history_of((row, [0.5] * LOOPS, [1.0] * LOOPS))) == [max(most_and_least)]
+    assert halting.loops_taken(halting.fixed(LOOPS), min(most_and_least), max(most_and_least)) == max(most_and_least)
 
 
-@pytest.mark.spec("halting.two-equal-argmaxes", "halting.at-least-one-loop")
-@given(histories, st.integers(1, 6))
-def test_two_equal_argmaxes_matches_the_spec(argmaxes: list[list[int]], max_loops: int) -> None:
-    rule = make_halting(HaltingConfig(rule="two-equal-argmaxes", max_loops=max_loops))
-    assert loops_taken(rule, argmaxes) == [halting.two_equal_argmaxes(row, max_loops) for row in argmaxes]
+@pytest.mark.spec("halting.two-equal-argmaxes", "halting.bounds", "halting.at-least-one-loop")
+@given(guesses, bounds)
+def test_two_equal_argmaxes_matches_the_spec(row: list[int], most_and_least: tuple[int, int]) -> None:
+    rule = make_halting(config("two-equal-argmaxes", *most_and_least))
+    expected = halting.loops_taken(halting.two_equal_argmaxes(row), min(most_and_least), max(most_and_least))
+    assert loops_taken(rule, history_of((row, [0.5] * LOOPS, [1.0] * LOOPS))) == [expected]
+
+
+@pytest.mark.spec("halting.confidence", "halting.bounds")
+@given(confidences, st.floats(0.01, 1), bounds)
+def test_confidence_matches_the_spec(row: list[float], threshold: float, most_and_least: tuple[int, int]) -> None:
+    rule = make_halting(config("confidence", *most_and_least, threshold=threshold))
+    expected = halting.loops_taken(halting.confidence(row, threshold), min(most_and_least), max(most_and_least))
+    assert loops_taken(rule, history_of(([0] * LOOPS, row, [1.0] * LOOPS))) == [expected]
+
+
+@pytest.mark.spec("halting.state-change", "halting.bounds")
+@given(st.lists(st.floats(0, 3), min_size=LOOPS, max_size=LOOPS), st.floats(0.01, 2), bounds)
+def test_state_change_matches_the_spec(row: list[float], epsilon: float, most_and_least: tuple[int, int]) -> None:
+    rule = make_halting(config("state-change", *most_and_least, epsilon=epsilon))
+    expected = halting.loops_taken(halting.state_change(row, epsilon), min(most_and_least), max(most_and_least))
+    assert loops_taken(rule, history_of(([0] * LOOPS, [0.5] * LOOPS, row))) == [expected]
+
+
+@pytest.mark.spec("halting.state-change")
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.lists(st.floats(-3, 3).filter(bool), min_size=3, max_size=3))
+def test_the_change_of_a_state_matches_the_spec(before: list[float], after: list[float]) -> None:
+    h, old, nothing = (torch.tensor([[row]]).double() for row in (after, before, [0.0]))
+    zeros, yes = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
+    seen = observe(1, h, old, nothing, zeros, nothing[..., 0], yes, yes)
+    assert seen.change.item() == pytest.approx(halting.change(h[0, 0], old[0, 0]))
+
+
+@pytest.mark.spec("halting.prefix-stability", "halting.bounds")
+@given(
+    st.lists(
+        st.tuples(guesses, confidences, st.lists(st.floats(0, 1), min_size=LOOPS, max_size=LOOPS)), min_size=1, max_size=4
+    ),
+    st.floats(0.1, 1),
+    st.floats(0.1, 1),
+    bounds,
+)
+def test_prefix_stability_matches_the_spec(
+    tokens: list[tuple[list[int], list[float], list[float]]], threshold: float, epsilon: float, most_and_least: tuple[int, int]
+) -> None:
+    rule = make_halting(config("prefix-stability", *most_and_least, threshold=threshold, epsilon=epsilon))
+    expected: list[int] = []
+    for token in tokens:
+        ready = halting.prefix_stability(*token, threshold, epsilon, max(expected, default=0))
+        expected.append(halting.loops_taken(ready, min(most_and_least), max(most_and_least)))
+    assert loops_taken(rule, history_of(*tokens)) == expected
+    assert expected == sorted(expected)
+
+
+@pytest.mark.spec("halting.threshold-monotone")
+@given(confidences, st.floats(0.01, 1), st.floats(0.01, 1), bounds)
+def test_a_higher_threshold_never_gives_fewer_loops(
+    row: list[float], one: float, other: float, most_and_least: tuple[int, int]
+) -> None:
+    history = history_of(([0] * LOOPS, row, [1.0] * LOOPS))
+    low, high = (Confidence(max(most_and_least), min(most_and_least), t) for t in sorted((one, other)))
+    assert loops_taken(low, history) <= loops_taken(high, history)
+
+
+@pytest.mark.spec("halting.wait-to-think", "halting.roles")
+@given(st.lists(confidences, min_size=1, max_size=5), st.integers(0, 5), st.floats(0.1, 0.5), st.floats(0.5, 1))
+def test_wait_to_think_gives_each_token_the_threshold_of_its_role(
+    rows: list[list[float]], prompt: int, low: float, high: float
+) -> None:
+    settings: dict[str, Any] = {"rule": "confidence", "max_loops": LOOPS}
+    rule = make_halting(HaltingConfig(**settings, threshold=high, prompt=RuleConfig(**settings, threshold=low)))
+    answer = [t >= prompt for t in range(len(rows))]
+    history = [
+        Evidence(**vars(seen) | {"answer": torch.tensor([answer])})
+        for seen in history_of(*(([0] * LOOPS, row, [1.0] * LOOPS) for row in rows))
+    ]
+    thresholds = halting.thresholds(answer, low, high)
+    expected = [
+        halting.loops_taken(halting.confidence(row, threshold), 1, LOOPS)
+        for row, threshold in zip(rows, thresholds, strict=True)
+    ]
+    assert loops_taken(rule, history) == expected
+
+
+@given(simple_rules(), simple_rules())
+def test_two_roles_may_take_as_many_loops_as_the_more_patient_one(answer: HaltingRule, prompt: HaltingRule) -> None:
+    assert ByRole(answer, prompt).max_loops == max(answer.max_loops, prompt.max_loops)
+
+
+@pytest.mark.spec("halting.roles")
+def test_the_prompt_runs_all_loops_unless_a_rule_is_named() -> None:
+    assert make_halting(HaltingConfig(max_loops=4)).prompt == Fixed(4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "confidence", "threshold": 1.5}, "`threshold`: .*less than or equal to 1.*got 1.5"),
+        ({"rule": "confidence", "threshold": 0}, "`threshold`: .*greater than 0.*got 0"),
+        ({"rule": "confidence", "threshold": float("nan")}, "`threshold`"),
+        ({"rule": "confidence"}, "`threshold` must be given for the rule 'confidence'"),
+        ({"rule": "fixed", "threshold": 0.5}, "`threshold` has no meaning for the rule 'fixed'"),
+        ({"rule": "state-change", "epsilon": -1}, "`epsilon`: .*greater than 0.*got -1"),
+        ({"rule": "fixed", "max_loops": 0}, "`max_loops`: .*greater than or equal to 1.*got 0"),
+        ({"rule": "two-equal-argmaxes", "min_loops": 7}, r"`min_loops` \(7\) must not exceed `max_loops` \(6\)"),
+        ({"rule": "slow"}, "`rule`: .*prefix-stability.*got 'slow'"),
+        ({"prompt": {"rule": "confidence", "threshold": 2}}, "`prompt.threshold`: .*got 2"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(HaltingConfig, settings, where="this halting")
+
+
+def test_restarts_need_the_input_at_every_loop() -> None:
+    preset = load_preset("first-light")
+    model = vars(preset.model) | {"injection": "first"}
+    table = {"name": "x", "title": "x", "model": model, "training": {"restart_share": 0.5}}
+    with pytest.raises(InputError, match=r"restart_share` must be 0 with `model\.injection = 'first'`"):
+        parse(type(preset), table, where="this preset")

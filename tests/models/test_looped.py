@@ -4,14 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_model import OracleModel, halting
-from strategies import Scattered, halting_rules, model_configs, models, scattered, texts
+from oracle_model import OracleModel
+from strategies import Scattered, halting_rules, masks, model_configs, models, texts
 from torch import Tensor
 
 from looplm.config import ModelConfig
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
-from looplm.models.looped import LoopLM, Thoughts
+from looplm.models.looped import LoopLM, Offer, Thoughts, columns
 from looplm.models.static import build_model
 
 
@@ -62,29 +62,72 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
 def test_training_pass_matches_the_spec(model: LoopLM, tokens: Tensor, num_loops: int) -> None:
     logits = model(tokens, num_loops)
     for row, ids in enumerate(tokens.tolist()):
-        for t, token in enumerate(OracleModel(model).read(ids, halting.fixed, num_loops)):
+        for t, token in enumerate(OracleModel(model).read(ids, Fixed(num_loops))):
             assert_close(logits[:, row, t], torch.stack(token.logits))
 
 
 @pytest.mark.spec(
     "halting.kv-publish",
+    "halting.roles",
     "halting.fixed",
+    "halting.confidence",
     "halting.two-equal-argmaxes",
+    "halting.state-change",
+    "halting.prefix-stability",
+    "halting.bounds",
     "halting.loops-taken",
     "halting.at-least-one-loop",
     "architecture.loop",
 )
 @given(models(), texts(max_rows=2), halting_rules(), st.data())
 def test_thinking_matches_the_spec(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
-    may_halt = torch.tensor([[data.draw(st.booleans()) for _ in row] for row in tokens])
-    thoughts = model.think(tokens, rule, may_halt=may_halt)
-    rules = {Fixed: halting.fixed, TwoEqualArgmaxes: halting.two_equal_argmaxes, Scattered: scattered}
+    answer = data.draw(masks(tokens))
+    thoughts = model.think(tokens, rule, answer=answer)
     for row, ids in enumerate(tokens.tolist()):
-        for t, token in enumerate(OracleModel(model).read(ids, rules[type(rule)], rule.max_loops, may_halt[row].tolist())):
+        for t, token in enumerate(OracleModel(model).read(ids, rule, answer[row].tolist())):
             assert thoughts.loops_taken[row, t] == token.loops_taken
             assert 1 <= token.loops_taken <= rule.max_loops
             assert_close(thoughts.h[row, t], token.states[-1])
             assert_close(thoughts.logits[row, t], token.logits[-1])
+
+
+@pytest.mark.spec("halting.kv-alternatives")
+@pytest.mark.parametrize("offer", ["carry", "recompute", "no-freeze"])
+@given(models(), texts(max_rows=1), halting_rules())
+def test_what_else_a_halted_token_may_offer_matches_the_spec(
+    offer: Offer, model: LoopLM, tokens: Tensor, rule: HaltingRule
+) -> None:
+    thoughts = model.think(tokens, rule, offer=offer)
+    for t, token in enumerate(OracleModel(model, offer).read(tokens[0].tolist(), rule)):
+        assert thoughts.loops_taken[0, t] == token.loops_taken
+        assert_close(thoughts.h[0, t], token.states[-1])
+
+
+@pytest.mark.spec("halting.kv-alternatives")
+def test_only_kv_publish_works_with_a_cache() -> None:
+    model = build_model(ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4))
+    with pytest.raises(ValueError, match="must be 'publish' with a cache: got 'carry'"):
+        model.think(torch.zeros(1, 1, dtype=torch.int64), Fixed(2), cache=KVCache(2, 1), offer="carry")
+
+
+@pytest.mark.spec("halting.probe")
+@given(models(), texts(), halting_rules(), st.data())
+def test_a_hook_sees_every_loop_and_patches_active_tokens_only(
+    model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject
+) -> None:
+    seen: list[tuple[int, Tensor]] = []
+    plain = model.think(tokens, rule, keep_every_loop=True, hook=lambda l, h: seen.append((l, h)))
+    assert plain.h_per_loop is not None
+    assert [l for l, _ in seen] == list(range(1, len(plain.h_per_loop) + 1))
+    for l, (_, h) in enumerate(seen, 1):
+        active = plain.loops_taken >= l
+        assert torch.equal(h[active], plain.h_per_loop[l - 1][active])
+    at, added = data.draw(st.integers(1, len(seen))), torch.randn(model.config.width).double()
+    patched = model.think(tokens, rule, keep_every_loop=True, hook=lambda l, h: h + added if l == at else None)
+    assert patched.h_per_loop is not None
+    assert_close(patched.h_per_loop[: at - 1], plain.h_per_loop[: at - 1])
+    active = (plain.loops_taken >= at)[..., None]
+    assert_close(patched.h_per_loop[at - 1], plain.h_per_loop[at - 1] + added * active)
 
 
 @pytest.mark.spec("architecture.cache", "halting.kv-publish")
@@ -108,8 +151,7 @@ def test_what_a_chunk_publishes_at_its_end_is_what_it_would_have_offered(model: 
 @pytest.mark.spec("architecture.padding")
 @given(models(), texts(min_rows=2), halting_rules(), st.data())
 def test_a_row_alone_equals_the_row_in_any_batch(model: LoopLM, tokens: Tensor, rule: HaltingRule, data: st.DataObject) -> None:
-    kept = st.lists(st.booleans(), min_size=tokens.shape[1], max_size=tokens.shape[1]).filter(any)
-    real = torch.tensor([data.draw(kept) for _ in tokens])  # padding may stand anywhere, and be any token
+    real = data.draw(masks(tokens, some=True))  # padding may stand anywhere, and be any token
     together = model.think(tokens, rule, real=real)
     assert (together.loops_taken[~real] == 0).all()
     for row, length in enumerate(real.sum(1).tolist()):
@@ -130,8 +172,8 @@ def test_a_reader_with_more_loops_reads_the_published_entry(model: LoopLM, token
     model.think(first, Fixed(few), cache=cache)
     read = model.think(last, Fixed(more), cache=cache)
     oracle = OracleModel(model)
-    earlier = oracle.read(first[0].tolist(), halting.fixed, few)
-    token = oracle.read_next(tokens[0].tolist(), earlier, halting.fixed, more)
+    earlier = oracle.read(first[0].tolist(), Fixed(few))
+    token = oracle.read_next(tokens[0].tolist(), earlier, Fixed(more))
     assert_close(read.h[0, 0], token.states[-1])
 
 
@@ -148,9 +190,9 @@ def test_a_token_never_depends_on_a_later_one(model: LoopLM, tokens: Tensor, rul
 
 
 @pytest.mark.spec("halting.freeze", "halting.loops-taken")
-@given(models(), texts(), st.integers(2, 6))
-def test_a_halted_token_never_changes(model: LoopLM, tokens: Tensor, max_loops: int) -> None:
-    thoughts = model.think(tokens, TwoEqualArgmaxes(max_loops), keep_every_loop=True)
+@given(models(), texts(), halting_rules())
+def test_a_halted_token_never_changes(model: LoopLM, tokens: Tensor, rule: HaltingRule) -> None:
+    thoughts = model.think(tokens, rule, keep_every_loop=True)
     per_loop = thoughts.logits_per_loop
     assert per_loop is not None
     assert len(per_loop) == thoughts.loops_taken.max()
@@ -186,7 +228,7 @@ def test_parameters_do_not_depend_on_loops_and_are_stored_once(config: ModelConf
 @given(models(body="static"), texts())
 def test_static_model_is_one_pass_through_unshared_layers(model: LoopLM, tokens: Tensor) -> None:
     assert not model.config.state_norm
-    x, view = model.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), tokens.shape[1])
+    x, view = model.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), columns(tokens))
     for layer in model.block.layers:
         x = layer(x, view, lambda keys, values: (keys, values))
     assert_close(model(tokens, 1)[0], model.read(x))

@@ -7,14 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import models, texts
 from torch import nn
 
 from looplm.config import Preset, TrainingConfig, load_preset, parse
+from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 from looplm.spec import oracle
 from looplm.train.loss import answer_loss
-from looplm.train.schedule import draw_loops, first_scored_loop, learning_rate
-from looplm.train.trainer import make_optimizer, train
+from looplm.train.schedule import LoopPlan, draw_loops, draw_plan, first_scored_loop, learning_rate
+from looplm.train.trainer import made_state, make_optimizer, train
 
 spec = oracle("training")
 CPU = torch.device("cpu")
@@ -49,6 +51,49 @@ def test_loop_counts_are_uniform_over_their_range(fewest: int, more: int, seed: 
     assert set(drawn) == set(range(fewest, fewest + more + 1))
     for count in set(drawn):  # 600 draws: 0.1 is five standard deviations at the widest
         assert drawn.count(count) / 600 == pytest.approx(1 / (more + 1), abs=0.1)
+
+
+@pytest.mark.spec("training.restarts", "training.second-half")
+def test_restarts_are_drawn_as_the_spec_says() -> None:
+    config = TrainingConfig(min_loops=2, max_loops=8, restart_share=0.6, restart_loops=12, stale_share=0.6, resumed_loops=3)
+    generator = torch.Generator().manual_seed(0)
+    plans = [draw_plan(config, generator) for _ in range(3000)]
+    fresh = [plan for plan in plans if plan.before == 0]
+    stale, own = ([p for p in plans if p.before and p.stale == kind] for kind in (True, False))
+    assert all(not plan.stale for plan in fresh)
+    # 3,000 draws: 0.04 is more than four standard deviations of a share
+    assert len(fresh) / 3000 == pytest.approx(0.4, abs=0.04)
+    assert len(stale) / 3000 == pytest.approx(0.36, abs=0.04)
+    assert {p.before for p in stale} == {p.before for p in own} == set(range(1, 13))
+    assert {p.num_loops for p in fresh} == {p.num_loops for p in stale} == set(range(2, 9))
+    assert all(p.first_scored == first_scored_loop(p.num_loops) for p in [*fresh, *stale])
+    assert {p.num_loops for p in own} == {2, 3}
+    assert {p.first_scored for p in own} == {1}
+
+
+@pytest.mark.spec("training.restarts")
+@given(models(body="looped"), texts(min_rows=2), st.integers(1, 4), st.integers(1, 3))
+def test_a_restart_goes_on_from_the_loops_before_it(model: LoopLM, tokens: torch.Tensor, before: int, after: int) -> None:
+    start = made_state(model, tokens, LoopPlan(after, 1, before), torch.Generator())
+    assert start is not None
+    assert not start.h.requires_grad
+    torch.testing.assert_close(model(tokens, after, 1, start), model(tokens, before + after)[before:])
+
+
+@pytest.mark.spec("training.restarts")
+@given(models(body="looped"), texts(min_rows=3), st.integers(1, 4), st.integers(0, 99))
+def test_a_stale_state_is_that_of_other_rows(model: LoopLM, tokens: torch.Tensor, before: int, seed: int) -> None:
+    start = made_state(model, tokens, LoopPlan(1, 1, before, stale=True), torch.Generator().manual_seed(seed))
+    rows = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))
+    assert start is not None
+    torch.testing.assert_close(start.h, model.settle(tokens, before).h[rows])
+
+
+def test_without_restarts_every_batch_starts_from_zero() -> None:
+    config, generator = TrainingConfig(), torch.Generator().manual_seed(0)
+    assert {draw_plan(config, generator).before for _ in range(100)} == {0}
+    model = build_model(tiny().model)
+    assert made_state(model, torch.zeros(1, 2, dtype=torch.int64), LoopPlan(2, 1), generator) is None
 
 
 @pytest.mark.spec("training.answer-loss", "training.second-half")

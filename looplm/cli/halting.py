@@ -1,0 +1,55 @@
+"""Options that choose when a token stops, shared by the commands that run a model."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from looplm.config import HaltingConfig
+
+Choice = Literal["preset", "fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability"]
+
+
+@dataclass(frozen=True)
+class HaltingOptions:
+    """What is not given is as the model's preset says."""
+
+    halting: Choice = "preset"
+    """When a token of the answer stops (spec: halting)."""
+    max_loops: int | None = None
+    """Most loops of a token."""
+    min_loops: int | None = None
+    """Fewest loops of a token."""
+    threshold: float | None = None
+    """Probability, for confidence and prefix-stability."""
+    epsilon: float | None = None
+    """Relative change of the state, for state-change and prefix-stability."""
+    prompt_halting: Choice = "preset"
+    """When the other tokens stop; fixed: at max-loops."""
+    prompt_threshold: float | None = None
+    """Probability, for confidence."""
+    prompt_epsilon: float | None = None
+    """Relative change of the state, for state-change."""
+
+    def resolve(self, preset: "HaltingConfig") -> "HaltingConfig":
+        """The preset's halting with these changes.
+
+        Raises:
+            InputError: if a setting is out of its range, or means nothing for the rule.
+        """
+        from looplm.config import HaltingConfig, as_table, parse
+
+        old = as_table(preset)
+        old_prompt = old.pop("prompt", None)
+        table = old if self.halting == "preset" else {"rule": self.halting, "max_loops": preset.max_loops}
+        given = {name: getattr(self, name) for name in ("max_loops", "min_loops", "threshold", "epsilon")}
+        table |= {name: value for name, value in given.items() if value is not None}
+        prompt: dict[str, Any] | None = old_prompt
+        if self.prompt_halting != "preset":
+            prompt = {"rule": self.prompt_halting, "max_loops": table["max_loops"]}
+        if prompt and self.max_loops is not None:
+            prompt["max_loops"] = self.max_loops
+        given = {"threshold": self.prompt_threshold, "epsilon": self.prompt_epsilon}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if changes:
+            prompt = (prompt or {"rule": "fixed", "max_loops": table["max_loops"]}) | changes
+        return parse(HaltingConfig, table | ({"prompt": prompt} if prompt else {}), where="this halting")
