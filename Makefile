@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results figures adder vectors hardware docs serve mutants clean
+.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs serve mutants clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests without training and packaging"
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
+	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
 	@echo "make serve      show the English site at localhost:8000 while you write; make serve LANGUAGE=ko the Korean one"
@@ -49,6 +50,8 @@ STUDY := runs/study
 ADDERS := $(foreach seed,$(SEEDS),$(STUDY)/first-light-$(seed))
 CONTROLS := $(foreach control,rope static one-layer,$(foreach seed,$(SEEDS),$(STUDY)/first-light-$(control)-$(seed)))
 
+PARALLEL := $(foreach seed,$(SEEDS),$(STUDY)/parallel-$(seed))
+
 # The adders are measured anew on 2,000 sums a cell; a control's own run, with 200, is enough beside them.
 results: $(INSTALLED)
 	$(MAKE) -j2 $(ADDERS) $(CONTROLS)
@@ -56,7 +59,7 @@ results: $(INSTALLED)
 	rm -f docs/data/first-light.json
 	$(BIN)/looplm report $(ADDERS:=.json) $(CONTROLS) --out docs/data/first-light.json
 
-$(ADDERS) $(CONTROLS):
+$(ADDERS) $(CONTROLS) $(PARALLEL):
 	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
@@ -65,7 +68,21 @@ $(ADDERS:=.json):
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)
-	$(BIN)/python -m looplm.experiments.ship $(ADDERS)
+	$(BIN)/python -m looplm.experiments.ship adder $(ADDERS)
+
+# The parallel adder: 5 seeds, measured on 1,000 sums a cell, and how deep it thinks.
+parallel: $(INSTALLED)
+	$(MAKE) -j2 $(PARALLEL)
+	$(MAKE) -j2 $(PARALLEL:=.json)
+	rm -f docs/data/parallel.json docs/data/parallel-depth.json
+	$(BIN)/looplm report $(PARALLEL:=.json) --out docs/data/parallel.json
+	$(BIN)/python -m looplm.experiments.depth measure $(PARALLEL) --out docs/data/parallel-depth.json
+
+parallel-adder: $(INSTALLED)
+	$(BIN)/python -m looplm.experiments.ship parallel-adder $(PARALLEL)
+
+$(PARALLEL:=.json):
+	$(BIN)/looplm eval $(basename $@) --n 1000 --seed 2 --out $@
 
 vectors: $(INSTALLED)
 	$(BIN)/python -m looplm.evaluate.conformance tests/vectors
@@ -74,6 +91,8 @@ figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
 	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
+	$(BIN)/looplm trace 99999999+1 --mode parallel --figure docs/figures/parallel-trace.svg
+	$(BIN)/python -m looplm.experiments.depth draw docs/data/parallel-depth.json docs/figures/parallel-depth.svg
 
 # Predicted beside measured memory and times, on this machine; pages and tests read the file.
 hardware: $(INSTALLED)

@@ -53,15 +53,19 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.data.addition import SYMBOLS, parse_problem, problems_of, write
+from looplm.data.addition import SYMBOLS, ask, parse_problem, problems_of
 from looplm.evaluate.figures import trace_figure
 from looplm.evaluate.trace import trace_sum
 
 adder = looplm.load("adder")
-text = write(problems_of([parse_problem("68915+62898")]), "double-reversed")
-tokens, answer = text.tokens[:, :-1], text.predicts_answer[0]
+question = ask(
+    problems_of([parse_problem("68915+62898")]), "double-reversed", "left-to-right"
+)
+tokens, answer = question.tokens, question.asked[0]
 print("it reads     ", " ".join(SYMBOLS[token] for token in tokens[0]))
-print("it shall say ", " ".join(SYMBOLS[token] for token in text.tokens[0, 1:][answer]))
+print(
+    "it shall say ", " ".join(SYMBOLS[token] for token in question.targets[0, answer])
+)
 
 # %% [markdown] lang="en"
 # All three numbers stand with their least-significant digit first ([addition.double-reversed][]), so 68915 is read as
@@ -91,9 +95,7 @@ def guess(h):
 
 
 torch.set_grad_enabled(False)
-x0, view = adder.embed(
-    tokens, real=torch.ones_like(tokens, dtype=torch.bool), new=tokens.shape[1]
-)
+x0, view = adder.embed(tokens, real=torch.ones_like(tokens, dtype=torch.bool))
 h0 = torch.zeros_like(x0)
 h1 = adder.step(h0, x0, 1, view)
 print("after loop 1:", guess(h1))
@@ -203,7 +205,7 @@ axes.spines[["top", "right"]].set_visible(False)
 # 훈련했다. 아무도 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
 
 # %%
-right = text.tokens[0, 1:][answer]
+right = question.targets[0, answer]
 for l in (1, 2, 3, 6, 12, 40):
     sure = adder.read(states[l])[0, answer].softmax(-1).gather(-1, right[:, None])
     print(

@@ -45,6 +45,8 @@ class ModelConfig:
     """Differences of digit places are clipped to ± this many places."""
     place_window: int | None = Field(default=None, ge=0)
     """Digits more than this many places away cannot be seen; None: no window."""
+    place_strict: bool = False
+    """Tokens that are no digits see no digits, so a digit is felt at another place only through the places between."""
 
     injection: Literal["every", "first"] = "every"
     loop_signal: Literal["none", "sinusoidal", "learned"] = "none"
@@ -64,6 +66,8 @@ class ModelConfig:
             raise ValueError("`max_positions` must be given for learned positions, and only for them")
         if (self.positions == "digit-place") != bool(self.digit_ids):
             raise ValueError("`digit_ids` must be given for digit-place positions, and only for them")
+        if self.place_strict and self.positions != "digit-place":
+            raise ValueError("`place_strict` has a meaning for digit-place positions only")
         if self.body == "static" and (self.state_norm or self.loop_signal != "none"):
             raise ValueError("a static model has one loop: set `state_norm = false` and `loop_signal = 'none'`")
         return self
@@ -85,6 +89,8 @@ class ModelConfig:
         }[self.positions]
         if self.place_window is not None and self.positions == "digit-place":
             chosen.append("architecture.digit-place-window")
+        if self.place_strict:
+            chosen.append("architecture.digit-place-strict")
         return tuple(chosen)
 
 
@@ -138,6 +144,8 @@ class TrainingConfig:
     """Share of the restarts whose state was made from other problems of the batch."""
     resumed_loops: int = Field(default=3, ge=1)
     """Most loops, with gradient, after a restart from a problem's own state."""
+    state_noise: float = Field(default=0, ge=0)
+    """Standard deviation of the Gaussian noise added to the state after each loop."""
     peak_learning_rate: float = Field(default=3e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
     warmup_steps: int = Field(default=100, ge=0)
@@ -156,6 +164,7 @@ class TrainingConfig:
         """Ids of the spec clauses that training exercises."""
         names = ["loop-count", "answer-loss", "second-half", "learning-rate", "weight-decay", "deterministic"]
         names += ["restarts"] if self.restart_share > 0 else []
+        names += ["state-noise"] if self.state_noise > 0 else []
         return tuple(f"training.{name}" for name in names)
 
 

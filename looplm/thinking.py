@@ -67,7 +67,7 @@ class Thinking:
         self._evaluations, self._kv_passes = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
         self._loop, self._waited_for = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
         self._newest = torch.full_like(self._rows, self._length - 1)
-        x0, self._view = model.embed(tokens, real, columns(tokens))
+        x0, self._view = model.embed(tokens, real)
         self._x0, self.states, self._confidence = x0, wide(torch.zeros_like(x0)), wide(x0.new_zeros(tokens.shape))
         self._published = wide(torch.zeros_like(tokens))  # up to which loop a token's keys and values are in the store
         config = model.config

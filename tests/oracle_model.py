@@ -160,6 +160,8 @@ class OracleModel:
             window = self.config.place_window
             if window is not None and not architecture.in_window(place[-1], place[s], digit[s], window):
                 score[0, s] = -torch.inf
+            if self.config.place_strict and not architecture.seen_strictly(digit[-1], digit[s]):
+                score[0, s] = -torch.inf
         return score
 
     def _norm(self, name: str, x: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
         "digit_ids": tuple(range(10)) if positions == "digit-place" else (),
         "place_reach": draw(st.integers(1, 3)),
         "place_window": draw(st.sampled_from([None, 0, 1, 2])),
+        "place_strict": positions == "digit-place" and draw(st.booleans()),
         "injection": draw(st.sampled_from(["every", "first"])),
         "loop_signal": "none" if body == "static" else draw(st.sampled_from(["none", "sinusoidal", "learned"])),
         "loop_signal_loops": draw(st.integers(1, 4)),

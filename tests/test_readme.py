@@ -17,6 +17,14 @@ def test_the_results_table_is_rendered_from_the_committed_summary() -> None:
     assert match[1].strip() == table
 
 
+def test_the_table_of_the_parallel_adder_is_rendered_from_the_committed_summary() -> None:
+    results = read_summary(ROOT / "docs/data/parallel.json")["results"]
+    assert len(results) == 5
+    match = re.search(r"<!-- parallel: .* -->\n(.*?)\n<!-- /parallel -->", README, re.DOTALL)
+    assert match
+    assert match[1].strip() == as_markdown(*comparison_table(results, []))
+
+
 def test_every_link_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target

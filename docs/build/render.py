@@ -10,6 +10,7 @@ import clauses
 from hardware_tables import hardware
 
 from looplm.errors import InputError
+from looplm.experiments.depth import chain_table, offers_table, read_depth, saved_table
 from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
 from looplm.resources import resource
 from looplm.spec import parse_clauses
@@ -52,7 +53,19 @@ _KOREAN_HEADER = {
     "seeds": "시드",
     "uniform": "고른 합",
     "carry-heavy": "올림이 많은 합",
+    "loops per chain place": "사슬 한 자리의 루프",
+    "full prompt": "온 프롬프트",
+    "cheap prompt": "싼 프롬프트",
+    "right, %": "맞음, %",
+    "shuffled": "뒤섞은 것",
+    "offer": "내놓는 것",
+    "wrong": "틀림",
+    " of ": " 전체 ",
+    ": of": ": 전체",
+    "times": "배",
+    "seed ": "시드 ",
     "loops": "루프",
+    "work": "일",
 }
 
 
@@ -69,6 +82,25 @@ def results(name: str, language: str) -> str:
             head = head.replace(english, korean)
         table = f"{head}\n{rest.replace('(worst ', '(최저 ')}"
     return table
+
+
+_DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_table}
+
+
+def _depth(kind: str) -> Callable[[str, str], str]:
+    """A table of what `looplm.experiments.depth` measured."""
+
+    def render(name: str, language: str) -> str:
+        path = resource("docs/data") / f"{name}.json"
+        if not path.is_file():
+            return _NO_RESULTS[language].format(name=name)
+        table = as_markdown(*_DEPTH_TABLES[kind](read_depth(path)))
+        head, rest = table.split("\n", 1)
+        for english, korean in _KOREAN_HEADER.items() if language == "ko" else ():
+            head = head.replace(english, korean)
+        return f"{head}\n{rest}"
+
+    return render
 
 
 _STATE: dict[str, dict[str, str]] = {
@@ -137,6 +169,7 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "modules": modules,
     "hardware": hardware,
 }
+_RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}
 
 
 def _freshness(words: dict[str, str]) -> str:

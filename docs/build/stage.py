@@ -47,7 +47,9 @@ def stage(language: str, root: Path = ROOT) -> Tree:
     _stage_spec(tree, language, root)
     for script in sorted((root / "examples").glob("*.py")):
         for name, content in walkthrough.build(script, language, root).items():
-            tree.put(f"examples/{name}", site_links(content) if name.endswith(".md") else content, script)
+            if name.endswith(".md"):
+                content = render.fill(site_links(content), language, script)
+            tree.put(f"examples/{name}", content, script)
     tree.prune()
     return tree
 

@@ -1,9 +1,10 @@
-"""How deep a parallel adder thinks, what that saves, and what it costs: `python -m looplm.experiments.depth RUN... --out FILE`.
+"""How deep a parallel adder thinks, what that saves, and what it costs: `python -m looplm.experiments.depth measure`.
 
 Three questions, each asked of fresh problems of 24 digits. Do loops follow the carry? How much work does halting save,
 against the smallest fixed number of loops that is as accurate? What may a halted token offer to others?
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from looplm.config import as_table
 from looplm.data.addition import PAD, Problems, Questions, ask
 from looplm.data.addition_sets import chain_set, test_set
 from looplm.evaluate.accuracy import TEST_KINDS, exact_match
+from looplm.evaluate.figures import depth_figure, save_figure
 from looplm.experiments.provenance import circumstances
 from looplm.files import refuse_existing, to_json, write_file
 from looplm.loop.halting import ByRole, Fixed, HaltingRule, make_halting
@@ -171,6 +173,66 @@ def rank_correlation(x: Annotated[Tensor, Float("N")], y: Annotated[Tensor, Floa
     return float(torch.corrcoef(ranks.double())[0, 1])
 
 
+def read_depth(path: Path) -> list[dict[str, Any]]:
+    """The results that a file holds, one per model."""
+    results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return results
+
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def saved_table(results: Sequence[dict[str, Any]]) -> Table:
+    """Per seed: accuracy and work with halting, and of the smallest fixed count that is about as accurate."""
+    header = ["seed", "right, %", "work", "full prompt: loops", "right, %", "work", "times", "cheap prompt: loops"]
+    header += ["right, %", "work", "times"]
+    rows = []
+    for result in results:
+        saved = result["saved"]
+        own, row = saved["adaptive"], [str(result["seed"])]
+        row += [_percent(own["correct"], saved["n"]), f"{own['block_evaluations']:.0f}"]
+        for kind in ("full_prompt", "cheap_prompt"):
+            fixed = saved[kind]
+            if fixed["loops"] is None:
+                row += ["none", "", "", ""]
+            else:
+                row += [str(fixed["loops"]), _percent(fixed["correct"], saved["n"])]
+                row += [f"{fixed['block_evaluations']:.0f}", f"{fixed['times_the_work']:.2f}"]
+        rows.append(row)
+    return header, rows
+
+
+def chain_table(results: Sequence[dict[str, Any]]) -> Table:
+    """Per seed: rank correlation of loops and chain, the same shuffled, and the slope."""
+    header = ["seed", "Spearman", "shuffled", "loops per chain place", "right, %"]
+    rows = []
+    for result in results:
+        chain = result["chain"]
+        solved, asked = (sum(point[name] for point in chain["points"]) for name in ("correct", "n"))
+        row = [f"{chain[name]:.3f}" for name in ("spearman", "spearman_shuffled", "loops_per_chain_digit")]
+        rows.append([str(result["seed"]), *row, _percent(solved, asked)])
+    return header, rows
+
+
+def offers_table(results: Sequence[dict[str, Any]]) -> Table:
+    """Each choice of what a halted token offers: wrong answers and work, all seeds together."""
+    header = ["offer", *(f"{kind}: {what}" for kind in TEST_KINDS for what in ("wrong", "of", "work"))]
+    rows = []
+    for offer in get_args(Offer):
+        row = [offer]
+        for kind in TEST_KINDS:
+            found = [o for result in results for o in result["offers"] if (o["set"], o["offer"]) == (kind, offer)]
+            n = sum(o["n"] for o in found)
+            work = sum(o["block_evaluations"] * o["n"] for o in found) / n
+            row += [str(n - sum(o["correct"] for o in found)), str(n), f"{work:.0f}"]
+        rows.append(row)
+    return header, rows
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}"
+
+
 def _solved_after_each_loop(model: LoopLM, problems: Problems, halting: HaltingRule) -> Tensor:
     """Bool[L N]: what would be right if the answer were read after loop l; its tokens all run `max_loops` loops."""
     parts = []
@@ -197,5 +259,17 @@ def _cost(solved: Tensor, work: Tensor, elapsed_s: float | None = None) -> dict[
     return cost if elapsed_s is None else cost | {"elapsed_s": round(elapsed_s, 2)}
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Draw loops against the carry chain from measured numbers."""
+
+    results: Annotated[Path, tyro.conf.Positional]
+    figure: Annotated[Path, tyro.conf.Positional]
+
+    def run(self) -> None:
+        """Write .svg and .png."""
+        save_figure(depth_figure(read_depth(self.results)), self.figure)
+
+
 if __name__ == "__main__":
-    tyro.cli(Depth).run()
+    tyro.cli(Annotated[Depth, tyro.conf.subcommand("measure")] | Annotated[Draw, tyro.conf.subcommand("draw")]).run()

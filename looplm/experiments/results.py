@@ -84,11 +84,13 @@ def pooled_cells(results: Iterable[Result], kind: str) -> list[dict[str, Any]]:
     for digits, cells in sorted(by_digits.items()):
         n, correct = sum(c["n"] for c in cells), sum(c["correct"] for c in cells)
         low, high = wilson_interval(correct, n)
-        loops = sum(c["mean_loops"] * c["n"] for c in cells) / n
         worst = min(c["accuracy"] for c in cells)
+        measures = [name for name in ("mean_loops", "block_evaluations") if all(name in c for c in cells)]
+        means = {name: sum(c[name] * c["n"] for c in cells) / n for name in measures}
         pooled.append(
             {"digits": digits, "n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
-            | {"mean_loops": loops, "worst": worst, "seeds": len(cells)}
+            | {"worst": worst, "seeds": len(cells)}
+            | means
         )
     return pooled
 
@@ -113,7 +115,10 @@ def committed_results(name: str) -> list[Result]:
 
 def control_results(preset: str) -> list[Result]:
     """The committed results that stand beside a model of this preset: its controls."""
-    return [result for result in committed_results("first-light") if result["preset"] not in (preset, "first-light")]
+    results = committed_results("first-light")
+    if preset not in {result["preset"] for result in results}:
+        return []
+    return [result for result in results if result["preset"] not in (preset, "first-light")]
 
 
 def parameters_by_preset(results: Iterable[Result]) -> dict[str, str]:
@@ -155,7 +160,8 @@ def others() -> dict[str, dict[str, Any]]:
 def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: digits, the plan's target, the origin, each control, then these results.
 
-    One result is shown with its intervals; several, pooled, with the worst seed.
+    One result is shown with its intervals; several, pooled, with the worst seed. `loops` is the mean over answer tokens
+    of uniform sums; `work` the block evaluations of a sum, uniform / carry-heavy, where they were counted.
     """
     groups = {name: pooled_cells(group, "uniform") for name, group in by_preset(controls).items()}
     shares = others()
@@ -164,12 +170,17 @@ def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> t
     label = f"{len(results)} seeds" if seeds > 1 else "this model"
     header = ["digits", "target", "origin", *(_short_name(n) for n in groups)]
     header += [*(f"{label}, {kind}" for kind in TEST_KINDS), "loops"]
+    counted = all("block_evaluations" in cell for cells in own.values() for cell in cells.values())
+    header += ["work"] if counted else []
     rows = []
     for digits, cell in own["uniform"].items():
         row = [str(digits), *(_share(shares[name].get(str(digits))) for name in ("target", "origin"))]
         row += [_share(next((c["accuracy"] for c in cells if c["digits"] == digits), None)) for cells in groups.values()]
         row += [_cell(own[kind][digits]) for kind in TEST_KINDS]
-        rows.append([*row, f"{cell['mean_loops']:.2f}"])
+        row.append(f"{cell['mean_loops']:.2f}")
+        if counted:
+            row.append(" / ".join(f"{own[kind][digits]['block_evaluations']:.0f}" for kind in TEST_KINDS))
+        rows.append(row)
     return header, rows
 
 

@@ -1,4 +1,4 @@
-"""Choose the adder that the package carries: `python -m looplm.experiments.ship RUN...`.
+"""Choose an adder that the package carries: `python -m looplm.experiments.ship NAME RUN...`.
 
 The choice is made on sums of at most 8 digits; the chosen model is then tested once, on 10,000 fresh sums of 12 digits
 of each kind, and that number stands whatever it is.
@@ -25,9 +25,9 @@ def ship(runs: list[str], folder: Path) -> Result:
     for run in runs:
         result = evaluate_checkpoint(run, digits=CHOICE_DIGITS, problems_per_cell=CHOICE_PROBLEMS, seed=CHOICE_SEED)
         correct = sum(cell["correct"] for cell in result["cells"])
-        loops = sum(cell["mean_loops"] for cell in result["cells"]) / len(result["cells"])
-        scores[run] = (correct, -loops)  # the most right answers; among equals, the fewest loops
-        print(f"{run}: {correct} of {CHOICE_PROBLEMS * len(result['cells'])} right, {loops:.3f} loops")
+        work = sum(cell["block_evaluations"] for cell in result["cells"]) / len(result["cells"])
+        scores[run] = (correct, -work)  # the most right answers; among equals, the least work
+        print(f"{run}: {correct} of {CHOICE_PROBLEMS * len(result['cells'])} right, {work:.1f} block evaluations")
     best = max(runs, key=scores.__getitem__)
     report = evaluate_checkpoint(best, digits=REPORT_DIGITS, problems_per_cell=REPORT_PROBLEMS, seed=REPORT_SEED)
     for file in find_checkpoint(best).iterdir():
@@ -37,5 +37,5 @@ def ship(runs: list[str], folder: Path) -> Result:
 
 
 if __name__ == "__main__":
-    for cell in ship(sys.argv[1:], asset("adder"))["cells"]:
+    for cell in ship(sys.argv[2:], asset(sys.argv[1]))["cells"]:
         print(f"{cell['set']}, {cell['digits']} digits: {cell['correct']} of {cell['n']} right")

@@ -112,7 +112,8 @@ class DigitPlace(Positions):
     of Abacus embeddings (McLeish et al. 2024, arXiv:2405.17399) and position coupling (Cho et al. 2024,
     arXiv:2405.20671); unlike both it is a bias on scores and knows differences only.
 
-    Spec: [architecture.digit-place][], [architecture.digit-place-bias][], [architecture.digit-place-window][].
+    Spec: [architecture.digit-place][], [architecture.digit-place-bias][], [architecture.digit-place-window][],
+    [architecture.digit-place-strict][].
     """
 
     scale = 10.0
@@ -121,7 +122,7 @@ class DigitPlace(Positions):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.reach, self.window = config.place_reach, config.place_window
+        self.reach, self.window, self.strict = config.place_reach, config.place_window, config.place_strict
         self.table = nn.Parameter(torch.randn(2 * (2 * self.reach + 1) + 1, config.heads) * self.init_std)
         is_digit = torch.zeros(config.vocab_size, dtype=torch.bool)
         is_digit[list(config.digit_ids)] = True
@@ -134,7 +135,7 @@ class DigitPlace(Positions):
         real: Annotated[Tensor, Bool("B S")],
         at: Annotated[Tensor, Int("B T")],
     ) -> Annotated[Tensor, Float("B H T S")]:
-        """Ten times the table's entry of each pair's bucket; -inf beyond the window."""
+        """Ten times the table's entry of each pair's bucket; -inf for what is not seen."""
         digit = self.is_digit[tokens] & real
         place, run = digit_places(digit, real), (real & ~digit).cumsum(1)
         apart = place[:, None, :] - place.gather(1, at)[..., None]  # [B, T, S]: the key's place less the query's
@@ -147,6 +148,9 @@ class DigitPlace(Positions):
         if self.window is not None:
             too_far = key_is_digit & (apart.abs() > self.window)
             bias = bias.masked_fill(too_far[..., None], -math.inf)
+        if self.strict:
+            outside = key_is_digit & ~digit.gather(1, at)[..., None]
+            bias = bias.masked_fill(outside[..., None], -math.inf)
         return bias.permute(0, 3, 1, 2)
 
 

@@ -79,7 +79,12 @@ class LoopLM(nn.Module):
         self.head_norm = make_norm(config)
 
     def forward(
-        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, first_read: int = 1, start: State | None = None
+        self,
+        tokens: Annotated[Tensor, Int("B T")],
+        num_loops: int,
+        first_read: int = 1,
+        start: State | None = None,
+        noise: float = 0.0,
     ) -> Annotated[Tensor, Float("L B T V")]:
         """Run every token for `num_loops` loops and read the logits after loops `first_read`..`num_loops` of these.
 
@@ -90,27 +95,35 @@ class LoopLM(nn.Module):
             num_loops: at least 1.
             first_read: from 1.
             start: the state to go on from; by default 0, before loop 1.
+            noise: standard deviation of what is added to the state after each loop.
+
+        Spec: [architecture.loop][], [training.state-noise][].
         """
-        states = self._states(tokens, num_loops, start)
+        states = self._states(tokens, num_loops, start, noise)
         return torch.stack([self.read(h) for l, h in enumerate(states, 1) if l >= first_read])
 
-    def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int) -> State:
+    def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: float = 0.0) -> State:
         """The state after `num_loops` loops from 0, to start another pass from."""
-        *_, h = self._states(tokens, num_loops)
+        *_, h = self._states(tokens, num_loops, noise=noise)
         return State(h, num_loops)
 
-    def _states(self, tokens: Tensor, num_loops: int, start: State | None = None) -> Iterator[Tensor]:
-        x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), columns(tokens))
+    def _states(self, tokens: Tensor, num_loops: int, start: State | None = None, noise: float = 0.0) -> Iterator[Tensor]:
+        x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool))
         before = start.loops if start else 0
         h = start.h if start else torch.zeros_like(x0)
         for l in range(before + 1, before + num_loops + 1):
             h = self.step(h, x0, l, view)
+            h = h + noise * torch.randn_like(h) if noise else h
             yield h
 
     def embed(
-        self, tokens: Annotated[Tensor, Int("B S")], real: Annotated[Tensor, Bool("B S")], at: Annotated[Tensor, Int("B T")]
+        self,
+        tokens: Annotated[Tensor, Int("B S")],
+        real: Annotated[Tensor, Bool("B S")],
+        at: Annotated[Tensor, Int("B T")] | None = None,
     ) -> tuple[Annotated[Tensor, Float("B T D")], View]:
-        """x0 of the tokens in the columns `at`, and what they see of all tokens; both are the same at every loop."""
+        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop."""
+        at = columns(tokens) if at is None else at
         index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype)
         x0 = self.embedding(tokens.gather(1, at)) + self.positions.embed(index)
         return x0, view

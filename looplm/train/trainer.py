@@ -64,9 +64,10 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution:
         asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode).to(device)
         plan = draw_plan(config, generator)
         with execution.products(device):
-            start = made_state(model, asked.tokens, plan, generator)
+            start = made_state(model, asked.tokens, plan, generator, config.state_noise)
         optimizer.zero_grad()
-        loss = backward_in_parts(asked.asked, execution.parts, partial(_loss_of, model, asked, plan, start, execution))
+        loss_of = partial(_loss_of, model, asked, plan, start, config.state_noise, execution)
+        loss = backward_in_parts(asked.asked, execution.parts, loss_of)
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
             raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
@@ -75,16 +76,18 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution:
         yield Step(step + 1, loss, rate, grad_norm.item(), plan.num_loops, seen, time.perf_counter() - began)
 
 
-def _loss_of(model: LoopLM, asked: Questions, plan: LoopPlan, start: State | None, execution: Execution, rows: slice) -> Tensor:
+def _loss_of(
+    model: LoopLM, asked: Questions, plan: LoopPlan, start: State | None, noise: float, execution: Execution, rows: slice
+) -> Tensor:
     """The loss of some rows of the batch."""
     with execution.products(asked.tokens.device):
         before = start and State(start.h[rows], start.loops)
-        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before)
+        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before, noise)
         return answer_loss(logits, asked.targets[rows], asked.asked[rows])
 
 
 @torch.no_grad()
-def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator) -> State | None:
+def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator, noise: float = 0.0) -> State | None:
     """The state that a restart starts from, without gradient; None for the state 0.
 
     Spec: [training.restarts][].
@@ -92,7 +95,7 @@ def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.G
     if plan.before == 0:
         return None
     rows = torch.randperm(len(tokens), generator=generator).to(tokens.device) if plan.stale else slice(None)
-    return model.settle(tokens[rows], plan.before)
+    return model.settle(tokens[rows], plan.before, noise)
 
 
 def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:

@@ -44,6 +44,21 @@ def test_solve_prints_json(capsys: Captured) -> None:
     assert len(line["loops_taken"]) == 5
 
 
+def test_solve_in_parallel_prints_loops_and_work(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "sums.txt").write_text("99999999+1\n12+30\n")
+    assert main(["solve", str(tmp_path / "sums.txt"), "--mode", "parallel", "--json"]) == 0
+    long, short = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (long["answer"], short["answer"]) == ("100000000", "42")
+    assert (len(long["loops_taken"]), len(short["loops_taken"])) == (10, 4), "one for each slot"
+    assert long["block_evaluations"] > short["block_evaluations"]
+    assert max(long["loops_taken"]) > max(short["loops_taken"])
+
+
+def test_solve_halts_as_it_is_told(capsys: Captured) -> None:
+    assert main(["solve", "978+457", "--json", "--halting", "fixed", "--max-loops", "4"]) == 0
+    assert json.loads(capsys.readouterr().out)["loops_taken"] == [4] * 5
+
+
 def test_solve_reads_a_file_and_checks_it(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "sums.txt").write_text("1+2\n\n 0099 + 1 \n12345678901234567890+1\n")
     assert main(["solve", str(tmp_path / "sums.txt"), "--check"]) == 0
@@ -88,6 +103,17 @@ def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> Non
         (["solve", "9" * 5000], "is neither a sum"),
         (["solve", "1+1", "--model", "nosuch"], "nosuch does not exist; give a run folder"),
         (["solve", "1+1", "--device", "tpu"], "the device 'tpu' is not available here; there is: cpu"),
+        (
+            ["solve", "1+1", "--mode", "parallel", "--model", "adder"],
+            "`--mode` is parallel, but adder was trained to answer left-to-right",
+        ),
+        (
+            ["solve", "1+1", "--halting", "confidence", "--threshold", "2"],
+            "`threshold`: Input should be less than or equal to 1",
+        ),
+        (["trace", "1+1", "--min-loops", "9"], "`min_loops` (9) must not exceed `max_loops` (6)"),
+        (["eval", "adder", "--max-loops", "0"], "`max_loops`: Input should be greater than or equal to 1 (got 0)"),
+        (["eval", "adder", "--epsilon", "0.1"], "`epsilon` has no meaning for the rule 'two-equal-argmaxes'"),
         (["trace", "1+2+3"], "'1+2+3' is not a sum"),
         (["eval"], "no model was given"),
         (["eval", "nosuch"], "nosuch does not exist"),

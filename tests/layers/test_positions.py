@@ -24,10 +24,13 @@ def test_digit_places_match_the_spec(rows: list[list[bool]]) -> None:
     ]
 
 
-@pytest.mark.spec("architecture.digit-place-bias", "architecture.digit-place-window")
-@given(st.lists(st.integers(0, 14), min_size=1, max_size=10), st.integers(1, 3), st.sampled_from([None, 0, 1, 2]))
-def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None) -> None:
-    scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_reach=reach, place_window=window))
+@pytest.mark.spec("architecture.digit-place-bias", "architecture.digit-place-window", "architecture.digit-place-strict")
+@given(
+    st.lists(st.integers(0, 14), min_size=1, max_size=10), st.integers(1, 3), st.sampled_from([None, 0, 1, 2]), st.booleans()
+)
+def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None, strict: bool) -> None:
+    settings = {"place_reach": reach, "place_window": window, "place_strict": strict}
+    scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), **settings))
     assert len(scheme.table) == architecture.bucket(0, 0, False, False, reach) + 1, "no entry without a bucket"
     bias = scheme.bias(torch.tensor([tokens]), torch.ones(1, len(tokens), dtype=torch.bool), torch.arange(len(tokens))[None])
     digit = [token < 10 for token in tokens]
@@ -36,6 +39,7 @@ def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window
         for k in range(len(tokens)):
             entry = scheme.table[architecture.bucket(place[q], place[k], digit[k], run[q] == run[k], reach)] * 10
             seen = window is None or architecture.in_window(place[q], place[k], digit[k], window)
+            seen &= not strict or architecture.seen_strictly(digit[q], digit[k])
             expected = entry if seen else torch.full_like(entry, -torch.inf)
             torch.testing.assert_close(bias[0, :, q, k], expected)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from looplm.config import ModelConfig
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
-from looplm.models.looped import LoopLM, Offer, Thoughts, columns
+from looplm.models.looped import LoopLM, Offer, Thoughts
 from looplm.models.static import build_model
 
 
@@ -55,6 +55,7 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
     "architecture.digit-place",
     "architecture.digit-place-bias",
     "architecture.digit-place-window",
+    "architecture.digit-place-strict",
     "injection.every-loop",
     "injection.first-loop",
 )
@@ -228,7 +229,7 @@ def test_parameters_do_not_depend_on_loops_and_are_stored_once(config: ModelConf
 @given(models(body="static"), texts())
 def test_static_model_is_one_pass_through_unshared_layers(model: LoopLM, tokens: Tensor) -> None:
     assert not model.config.state_norm
-    x, view = model.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), columns(tokens))
+    x, view = model.embed(tokens, torch.ones_like(tokens, dtype=torch.bool))
     for layer in model.block.layers:
         x = layer(x, view, lambda keys, values: (keys, values))
     assert_close(model(tokens, 1)[0], model.read(x))

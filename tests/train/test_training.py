@@ -89,6 +89,19 @@ def test_a_stale_state_is_that_of_other_rows(model: LoopLM, tokens: torch.Tensor
     torch.testing.assert_close(start.h, model.settle(tokens, before).h[rows])
 
 
+@pytest.mark.spec("training.state-noise")
+def test_noise_has_the_spread_that_the_settings_name_and_is_there_in_training_alone() -> None:
+    model, tokens = build_model(tiny().model), torch.randint(0, 15, (40, 50), generator=torch.Generator().manual_seed(0))
+    quiet, noisy = model.settle(tokens, 1).h, model.settle(tokens, 1, noise=0.1).h
+    difference = (noisy - quiet).flatten()  # 16,000 draws
+    assert difference.std().item() == pytest.approx(0.1, rel=0.03)
+    assert difference.mean().item() == pytest.approx(0, abs=0.005)
+    torch.testing.assert_close(model(tokens, 2), model(tokens, 2), atol=0, rtol=0)
+    assert not torch.equal(model(tokens, 2, noise=0.1), model(tokens, 2, noise=0.1))
+    before = [step.loss for step in train(tiny(steps=1), 0, CPU)[1]]
+    assert before != [step.loss for step in train(tiny(steps=1, state_noise=0.5), 0, CPU)[1]]
+
+
 def test_without_restarts_every_batch_starts_from_zero() -> None:
     config, generator = TrainingConfig(), torch.Generator().manual_seed(0)
     assert {draw_plan(config, generator).before for _ in range(100)} == {0}
