@@ -153,6 +153,10 @@ def _speed(profile: Profile, rate: float, flops: float, traffic: tuple[int, int]
 
 
 def _parameters(workload: Workload) -> Iterator[Line]:
+    """Part by part.
+
+    Spec: [hardware.parameters][].
+    """
     parts = _spec.parameters(workload.model)
     for name, count in parts.items():
         if count:
@@ -161,6 +165,10 @@ def _parameters(workload: Workload) -> Iterator[Line]:
 
 
 def _training_memory(workload: Workload, profile: Profile, setting: Setting) -> Iterator[Line]:
+    """What a step occupies, as it is set and with layers computed again.
+
+    Spec: [hardware.state-bytes][], [hardware.kept-bytes][].
+    """
     section, model, size = "training: memory", workload.model, SIZES[setting.dtype]
     for name, held in _spec.state_bytes(model).items():
         yield Line(section, name, held, "bytes", "hardware.state-bytes")
@@ -183,6 +191,10 @@ def _training_memory(workload: Workload, profile: Profile, setting: Setting) -> 
 
 
 def _training_time(workload: Workload, profile: Profile, setting: Setting, utilization: float) -> Iterator[Line]:
+    """A step, and the whole run.
+
+    Spec: [hardware.run-cost][].
+    """
     section, speed = "training: time", training_speed(workload, profile, setting)
     yield Line(section, "operations of a token", speed.flops / speed.tokens, "FLOP", "hardware.training-flops")
     yield Line(section, "memory traffic of a token", speed.from_memory / speed.tokens, "bytes", "hardware.traffic")
