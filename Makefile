@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors docs serve mutants clean
+.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs serve mutants clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests without training and packaging"
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
+	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
 	@echo "make serve      show the English site at localhost:8000 while you write; make serve LANGUAGE=ko the Korean one"
 	@echo "make mutants    break the code of each clause and see whether its tests notice (a quarter of an hour)"
@@ -89,8 +90,13 @@ vectors: $(INSTALLED)
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
+	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
 	$(BIN)/looplm trace 99999999+1 --mode parallel --figure docs/figures/parallel-trace.svg
 	$(BIN)/python -m looplm.experiments.depth draw docs/data/parallel-depth.json docs/figures/parallel-depth.svg
+
+# Predicted beside measured memory and times, on this machine; pages and tests read the file.
+hardware: $(INSTALLED)
+	$(BIN)/python -m looplm.experiments.hardware docs/data/hardware.json
 
 # The site. English is built first, because that build empties build/site.
 docs: $(INSTALLED)

@@ -5,7 +5,9 @@ control says exactly how it differs from what it controls.
 """
 
 import tomllib
-from typing import Any, Literal, Self, TypeVar, get_args
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -25,6 +27,8 @@ class ModelConfig:
     vocab_size: int = Field(ge=2)
     width: int = Field(ge=2)
     heads: int = Field(ge=1)
+    kv_heads: int | None = Field(default=None, ge=1)
+    """Heads of keys and values; each serves `heads / kv_heads` heads of queries. None: as many as `heads`."""
     layers: int = Field(default=1, ge=1)
     """Layers of the shared block (looped), or of the whole stack (static)."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
@@ -54,6 +58,8 @@ class ModelConfig:
     def _consistent(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"`width` must be a multiple of `heads`: got {self.width} and {self.heads}")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"`heads` must be a multiple of `kv_heads`: got {self.heads} and {self.kv_heads}")
         if self.positions == "rope" and (self.width // self.heads) % 2:
             raise ValueError(f"RoPE rotates pairs: width / heads must be even, got {self.width // self.heads}")
         if (self.positions == "learned") != (self.max_positions > 0):
@@ -71,6 +77,8 @@ class ModelConfig:
         chosen = ["architecture.loop", "architecture.causal", "architecture.tied-head", f"injection.{self.injection}-loop"]
         chosen += [f"architecture.{self.mlp}", f"architecture.{self.norm}-norm"]
         chosen += ["architecture.static"] if self.body == "static" else ["architecture.shared-block"]
+        if self.kv_heads not in (None, self.heads):
+            chosen.append("architecture.grouped-queries")
         if self.loop_signal != "none":
             chosen.append("architecture.loop-signal")
         chosen += {
@@ -286,8 +294,21 @@ def parse(kind: type[Config], table: dict[str, Any], where: str) -> Config:
             message = item["msg"].removeprefix("Value error, ")
             field = ".".join(str(part) for part in item["loc"])
             given = "" if isinstance(item["input"], dict) or item["type"] == "value_error" else f" (got {item['input']!r})"
+            if item["type"] == "unexpected_keyword_argument":
+                message = f"unknown{given}; {_allowed_keys(kind, item['loc'])}"
+                given = ""
             problems.append(f"`{field}`: {message}{given}" if field else message)
         raise InputError(f"{where} is not valid: {'; '.join(problems)}.") from None
+
+
+def _allowed_keys(kind: Any, place: tuple[int | str, ...]) -> str:
+    """What may stand where an unknown key stands: the nearest keys, or all."""
+    for part in place[:-1]:
+        kind = get_type_hints(kind).get(str(part)) if is_dataclass(kind) else None
+        kind = next((choice for choice in get_args(kind) if is_dataclass(choice)), kind)
+    allowed = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    near = [name for name in allowed if name.startswith(f"{place[-1]}_")] or get_close_matches(str(place[-1]), allowed, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"allowed: {', '.join(allowed)}"
 
 
 def as_table(config: Any) -> dict[str, Any]:

@@ -72,8 +72,17 @@ class Thinking:
         self._published = wide(torch.zeros_like(tokens))  # up to which loop a token's keys and values are in the store
         config = model.config
         loops = halting.max_loops if room else 1  # with no token to come, nobody reads an earlier loop again
-        shape = (loops, config.layers, rows, config.heads, width + 1, config.width // config.heads)
+        kv_heads = config.kv_heads or config.heads
+        shape = (loops, config.layers, rows, kv_heads, width + 1, config.width // config.heads)
         self._keys, self._values = x0.new_zeros(shape), x0.new_zeros(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Allocated for keys and values: of all tokens, those that may be appended, and the column that is nowhere.
+
+        Spec: [hardware.cache-bytes][].
+        """
+        return self._keys.nbytes + self._values.nbytes
 
     @property
     def running(self) -> Annotated[Tensor, Bool("B")]:

@@ -68,6 +68,7 @@ class OracleModel:
         self.config, self.offer = model.config, offer
         self.weights = model.state_dict()
         self.head_dim = self.config.width // self.config.heads
+        self.kv_heads = self.config.kv_heads or self.config.heads
 
     def read(self, tokens: list[int], rule: HaltingRule, answer: list[bool] | None = None) -> list[Token]:
         """Every token in order, each under the rule of its role."""
@@ -128,15 +129,17 @@ class OracleModel:
             seen = [past.offers[self._entry(l, past.loops_taken) - 1][i] for past in earlier] + [(keys, values)]
             read = []
             for head in range(self.config.heads):
-                k = torch.stack([kv[0][head] for kv in seen])
-                v = torch.stack([kv[1][head] for kv in seen])
+                shared = architecture.kv_head(head, self.config.heads, self.kv_heads)
+                k = torch.stack([kv[0][shared] for kv in seen])
+                v = torch.stack([kv[1][shared] for kv in seen])
                 read.append(architecture.attend(queries[head][None], k, v, self._score(tokens, head))[0])
             x = x + torch.cat(read) @ self.weights[f"{name}.attention.out.weight"].T
             x = x + self._mlp(f"{name}.mlp", self._norm(f"{name}.mlp_norm", x))
         return x, offer
 
     def _project(self, name: str, x: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (self.weights[f"{name}.qkv.weight"] @ x).reshape(3, self.config.heads, self.head_dim)
+        qkv = (self.weights[f"{name}.qkv.weight"] @ x).reshape(-1, self.head_dim)
+        q, k, v = qkv.split([self.config.heads, self.kv_heads, self.kv_heads])
         if self.config.positions == "rope":
             q, k = (
                 torch.tensor([architecture.rope(row, position) for row in each.tolist()], dtype=torch.float64)

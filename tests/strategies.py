@@ -28,7 +28,8 @@ LONGEST = 12
 @st.composite
 def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
     """Small models of every kind; keyword arguments fix settings."""
-    heads = draw(st.integers(1, 3))
+    heads = draw(st.integers(1, 4))
+    kv_heads = draw(st.sampled_from([None, *(n for n in range(1, heads + 1) if heads % n == 0)]))
     positions = fixed.get("positions") or draw(st.sampled_from(["none", "rope", "learned", "digit-place"]))
     body = fixed.get("body") or draw(st.sampled_from(["looped", "looped", "static"]))
     drawn: dict[str, Any] = {
@@ -36,6 +37,7 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
         "vocab_size": VOCABULARY,
         "width": heads * draw(st.sampled_from([2, 4, 6])),
         "heads": heads,
+        "kv_heads": kv_heads,
         "layers": draw(st.integers(1, 3)),
         "mlp": draw(st.sampled_from(["gelu", "swiglu"])),
         "mlp_width": draw(st.integers(1, 9)),

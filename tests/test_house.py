@@ -16,6 +16,7 @@ ROWS: list[set[str]] = [
     {"checkpoint", "thinking"},
     {"generate"},
     {"data"},
+    {"hardware"},
     {"train", "evaluate"},
     {"experiments"},
     {"cli"},

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import clauses
+from hardware_tables import hardware
 
 from looplm.errors import InputError
 from looplm.experiments.depth import chain_table, offers_table, read_depth, saved_table
@@ -161,7 +162,13 @@ def modules(package: str, language: str) -> str:
     return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
 
 
-_RENDERERS: dict[str, Callable[[str, str], str]] = {"results": results, "matrix": matrix, "tests": tests, "modules": modules}
+_RENDERERS: dict[str, Callable[[str, str], str]] = {
+    "results": results,
+    "matrix": matrix,
+    "tests": tests,
+    "modules": modules,
+    "hardware": hardware,
+}
 _RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}
 
 

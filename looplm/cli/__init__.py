@@ -18,6 +18,8 @@ from looplm.cli.console import INTERRUPTED, REFUSED, fail
 from looplm.cli.data import Data
 from looplm.cli.evaluate import Eval, Report
 from looplm.cli.inference import Solve, Trace
+from looplm.cli.plan import PlanCommand
+from looplm.cli.profile import ProfileCommand
 from looplm.cli.spec import Spec
 from looplm.cli.train import Train
 from looplm.errors import InputError
@@ -29,6 +31,8 @@ Command = (
     | Annotated[Trace, tyro.conf.subcommand("trace")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
+    | Annotated[ProfileCommand, tyro.conf.subcommand("profile")]
     | Annotated[Spec, tyro.conf.subcommand("spec")]
     | Annotated[Conform, tyro.conf.subcommand("conform")]
 )

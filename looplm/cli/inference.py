@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from looplm.cli.console import FAILED, fail, find_device, notes, output
+from looplm.cli.device import DeviceOptions
 from looplm.cli.halting import HaltingOptions
 
 if TYPE_CHECKING:
@@ -40,25 +41,25 @@ class Solve:
     """Print one JSON object a line: problem, answer, loops taken per answer token, block evaluations."""
     check: bool = False
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
-    threads: int = 1
-    """CPU threads."""
+    on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
         from looplm.data.addition import parse_problem
         from looplm.errors import InputError
         from looplm.evaluate.solve import solve
+        from looplm.hardware.execution import refuse_generation, with_products
         from looplm.loop.halting import make_halting
 
         lines, whole_file = self._lines()
         if not whole_file:
             parse_problem(self.problem)  # refuse before a model is loaded
-        device = find_device(self.device, self.threads)
-        model, halting = _load(self.model, self.mode, self.stop, device)
+        profile = self.on.find_profile()
+        model, halting = _load(self.model, self.mode, self.stop, self.on.take(profile))
+        if profile:
+            model = with_products(model, profile)
         solved = bad = right = 0
-        while batch := list(islice(lines, _LINES_AT_A_TIME)):
+        while batch := list(islice(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME)):
             problems = []
             for number, line in batch:
                 try:
@@ -67,6 +68,9 @@ class Solve:
                 except InputError as error:
                     bad += 1
                     fail(f"{self.problem}, line {number}: {error}")
+            if profile and problems and not self.on.force:
+                longest = 2 * max(map(len, problems)) + 2
+                refuse_generation(model, len(problems), longest, halting.max_loops, profile)
             for solution in solve(model, problems, make_halting(halting)) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"

@@ -1,15 +1,20 @@
 """`looplm train`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from looplm.cli.console import find_device, notes, output
+from looplm.cli.console import notes, output
+from looplm.cli.device import DeviceOptions
 
 if TYPE_CHECKING:
+    import torch
+
+    from looplm.config import Preset
+    from looplm.hardware.execution import Execution
     from looplm.train.trainer import Step
 
 _NOTE_EVERY = 250
@@ -27,10 +32,9 @@ class Train:
     """Fixes weights, problems and loop counts."""
     steps: int | None = None
     """Training steps, in place of the preset's."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
-    threads: int = 1
-    """CPU threads; the same seed gives the same weights only with the same number."""
+    recompute: bool = False
+    """With a profile: compute each layer again in the backward pass, in place of keeping what it needs."""
+    on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
 
     def run(self) -> int:
         """Train, test, print the table and the trace."""
@@ -40,16 +44,31 @@ class Train:
         from looplm.experiments.results import control_results
         from looplm.experiments.run import default_folder, run_preset
 
-        preset, device = load_preset(self.preset, steps=self.steps), find_device(self.device, self.threads)
+        preset = load_preset(self.preset, steps=self.steps)
+        device, execution = self._execution(preset)
         folder = self.out or default_folder(preset.name)
         with _Display(f"training {preset.name}", preset.training.steps) as display:
-            result = run_preset(preset, self.seed, folder, device, display.on_step, display.on_message)
+            result = run_preset(preset, self.seed, folder, device, display.on_step, display.on_message, execution)
         console = output()
         print_comparison(console, [result], control_results(preset.name))
         print_trace(console, read_trace(folder / "trace.json"))
         console.print(f"\nThe run is in {folder}: report.md, summary.json, figures, the model.")
         console.print(f'Try it: looplm solve "978+457" --model {folder}')
         return 0
+
+    def _execution(self, preset: "Preset") -> "tuple[torch.device, Execution | None]":
+        """The device, and how the profile wants the training computed; refuses what does not fit."""
+        from looplm.errors import InputError
+        from looplm.hardware.execution import plan_execution
+        from looplm.hardware.workload import workload_of
+
+        profile, execution = self.on.find_profile(), None
+        if profile:
+            execution = plan_execution(workload_of(preset), profile, recompute=self.recompute, force=self.on.force)
+            notes().print(f"as {profile.name} wants it: {execution.summary()}")
+        elif self.recompute:
+            raise InputError("`--recompute` goes with `--profile`; give one, such as --profile auto.")
+        return self.on.take(profile), execution
 
 
 class _Display:

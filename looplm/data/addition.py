@@ -187,6 +187,10 @@ class Questions:
     asked: Annotated[Tensor, Bool("N U")]
     """True for the tokens from which an answer token is read."""
 
+    def to(self, device: torch.device) -> "Questions":
+        """The same on another device."""
+        return Questions(self.tokens.to(device), self.targets.to(device), self.asked.to(device))
+
 
 def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
     """Problems with their right answers: as text to go on with, or as slots to fill.

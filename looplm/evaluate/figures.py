@@ -14,16 +14,18 @@ from looplm.files import write_file
 
 # Okabe & Ito's colours, told apart with any kind of colour vision. Each line has a marker and dashes of its own, and
 # later lines have smaller markers, so that lines on top of each other can all be seen.
-_STYLES = (
+LINE_STYLES = (
     ("#0072B2", "o", 9.0, "-"),
     ("#D55E00", "s", 5.0, "--"),
     ("#009E73", "^", 6.0, "-."),
     ("#CC79A7", "D", 5.0, ":"),
     ("#E69F00", "v", 5.0, "-"),
+    ("#56B4E9", "P", 5.0, "--"),
+    ("#000000", "x", 5.0, ":"),
 )
 _FADED = 0.3
 """Opacity of the prompt's cells in a trace: nothing trains them to predict."""
-_RC: Any = {
+FIGURE_STYLE: Any = {
     "svg.hashsalt": "looplm",
     "svg.fonttype": "path",
     "font.size": 10,
@@ -40,7 +42,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     for kind in ("svg", "png"):
         buffer = BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        with mpl.rc_context(_RC):
+        with mpl.rc_context(FIGURE_STYLE):
             figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
         written.append(path.with_suffix(f".{kind}"))
         write_file(written[-1], buffer.getvalue())
@@ -59,13 +61,13 @@ def accuracy_figure(
         trained_digits: fewest and most digits of a training operand.
         others: label → digits → accuracy that somebody else wanted or measured; drawn in grey.
     """
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes: Axes = figure.add_subplot()
         axes.axvspan(trained_digits[0], trained_digits[1], color="0.9", lw=0)
         middle = (trained_digits[0] * trained_digits[1]) ** 0.5
         axes.text(middle, 0.5, "trained on\nthese lengths", ha="center", va="center", color="0.35")
-        for (label, cells), (colour, marker, size, dashes) in zip(lines.items(), _STYLES, strict=False):
+        for (label, cells), (colour, marker, size, dashes) in zip(lines.items(), LINE_STYLES, strict=False):
             digits = [cell["digits"] for cell in cells]
             accuracy = [cell["accuracy"] for cell in cells]
             look: Any = {"marker": marker, "ms": size, "mfc": "white" if size > 8 else colour, "ls": dashes, "lw": 1.5}
@@ -88,7 +90,7 @@ def accuracy_figure(
 def trace_figure(trace: Mapping[str, Any]) -> Figure:
     """A trace as a heat map: columns are tokens, rows are loops, colour is confidence, text is the guess."""
     tokens, loops = trace["tokens"], trace["max_loops"]
-    with mpl.rc_context(_RC | {"axes.grid": False}):
+    with mpl.rc_context(FIGURE_STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(1.6 + 0.55 * len(tokens), 1.5 + 0.42 * loops), layout="constrained")
         axes: Axes = figure.add_subplot()
         colours = mpl.colormaps["cividis"]
@@ -123,7 +125,7 @@ def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         results: of `looplm.experiments.depth`, one per seed.
     """
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes: Axes = figure.add_subplot()
         lines = [result["chain"]["points"] for result in results]

@@ -35,8 +35,10 @@ from looplm.experiments.results import (
     trained_range,
 )
 from looplm.files import new_folder, to_json, write_file
+from looplm.hardware.execution import Execution
 from looplm.loop.halting import make_halting
 from looplm.models.looped import LoopLM
+from looplm.spec import citation
 from looplm.train.trainer import Step, train
 
 LOG_SCHEMA = 1
@@ -59,6 +61,7 @@ def run_preset(
     device: torch.device,
     on_step: Callable[[Step], None] = lambda step: None,
     on_message: Callable[[str], None] = lambda message: None,
+    execution: Execution | None = None,
 ) -> Result:
     """Train and test a preset; `folder` appears when all is done, or not at all.
 
@@ -69,12 +72,18 @@ def run_preset(
         device: where to train.
         on_step: told of every training step.
         on_message: told what is being done after training.
+        execution: how training is computed; by default the plainest way.
 
     Spec: [training.nothing-half-written][], [training.log][].
     """
     with new_folder(folder) as draft:
         source = provenance(preset, seed, device)
-        model, steps = _train(preset, seed, device, source, draft, on_step)
+        if execution:
+            source |= {
+                "execution": asdict(execution),
+                "clauses": source["clauses"] + [citation(id) for id in execution.clauses()],
+            }
+        model, steps = _train(preset, seed, device, source, draft, on_step, execution)
         source["training"] = _training_facts(steps)
         tested = preset.evaluation
         cells = evaluate_adder(
@@ -95,9 +104,15 @@ def run_preset(
 
 
 def _train(
-    preset: Preset, seed: int, device: torch.device, source: dict[str, Any], draft: Path, on_step: Callable[[Step], None]
+    preset: Preset,
+    seed: int,
+    device: torch.device,
+    source: dict[str, Any],
+    draft: Path,
+    on_step: Callable[[Step], None],
+    execution: Execution | None,
 ) -> tuple[LoopLM, list[Step]]:
-    model, stepping = train(preset, seed, device)
+    model, stepping = train(preset, seed, device, execution)
     done: list[Step] = []
     with (draft / "log.jsonl").open("w", encoding="utf-8") as log:
         log.write(json.dumps({"schema": LOG_SCHEMA, **source}) + "\n")

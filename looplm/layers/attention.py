@@ -66,14 +66,18 @@ def look(
 class Attention(nn.Module):
     r"""$\mathrm{softmax}(QK^\top / \sqrt{K} + \mathrm{scores})\,V$ per head, then a projection.
 
-    Source: Vaswani et al. 2017, section 3.2, arXiv:1706.03762. We add the view's scores.
-    Spec: [architecture.attention][].
+    With fewer heads of keys and values than of queries, neighbouring queries share one.
+
+    Source: Vaswani et al. 2017, section 3.2, arXiv:1706.03762; Ainslie et al. 2023 for shared heads, arXiv:2305.13245. We
+    add the view's scores.
+    Spec: [architecture.attention][], [architecture.grouped-queries][].
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
+        head_dim = config.width // config.heads
+        self.qkv = nn.Linear(config.width, (self.heads + 2 * self.kv_heads) * head_dim, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
     def forward(
@@ -89,13 +93,15 @@ class Attention(nn.Module):
             queries, keys, values = self._project_apart(x, view, readers)
             view = view.first(readers)
         keys, values = remember(keys, values)
-        read = scaled_dot_product_attention(queries, keys, values, attn_mask=view.scores)
+        shared = self.kv_heads < self.heads
+        read = scaled_dot_product_attention(queries, keys, values, attn_mask=view.scores, enable_gqa=shared)
         mixed: Tensor = self.out(read.transpose(1, 2).flatten(2))
         return mixed
 
     def project(self, x: Annotated[Tensor, Float("B T D")], view: View) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the new tokens, each Float[B H T K], positions applied."""
-        queries, keys, values = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).transpose(1, 2).chunk(3, dim=1)
+        """Queries, keys and values of the new tokens, each Float[B H T K] with heads of its own, positions applied."""
+        counts = [self.heads, self.kv_heads, self.kv_heads]
+        queries, keys, values = self.qkv(x).unflatten(-1, (sum(counts), -1)).transpose(1, 2).split(counts, dim=1)
         if view.rotation is not None:
             queries, keys = view.rotation.turn(queries), view.rotation.turn(keys)
         return queries, keys, values
@@ -104,7 +110,7 @@ class Attention(nn.Module):
         """Queries of the first `readers` tokens, keys and values of all."""
         width = x.shape[-1]
         queries = linear(x[:, :readers], self.qkv.weight[:width]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        both = linear(x, self.qkv.weight[width:]).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2)
+        both = linear(x, self.qkv.weight[width:]).unflatten(-1, (2 * self.kv_heads, -1)).transpose(1, 2)
         keys, values = both.chunk(2, dim=1)
         if view.rotation is not None:
             queries, keys = view.rotation.first(readers).turn(queries), view.rotation.turn(keys)

@@ -37,6 +37,14 @@ class KVCache:
         """Committed tokens per row."""
         return 0 if self.tokens is None else self.tokens.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Allocated for keys and values, room for tokens to come included.
+
+        Spec: [hardware.cache-bytes][].
+        """
+        return sum(buffer.nbytes for buffer in (self._keys, self._values) if buffer is not None)
+
     def join(
         self, tokens: Annotated[Tensor, Int("B T")], real: Annotated[Tensor, Bool("B T")]
     ) -> tuple[Annotated[Tensor, Int("B S")], Annotated[Tensor, Bool("B S")]]:

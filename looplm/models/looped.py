@@ -197,7 +197,7 @@ class LoopLM(nn.Module):
         if cache is not None and offer != "publish":
             raise ValueError(f"`offer` must be 'publish' with a cache: got {offer!r}, which only reads whole texts.")
         others_may_follow = cache is not None
-        cache = cache or KVCache(halting.max_loops, self.config.layers)
+        cache = KVCache(halting.max_loops, self.config.layers) if cache is None else cache  # an empty cache is falsy
         if cache.num_loops < halting.max_loops:
             raise ValueError(f"the cache keeps {cache.num_loops} loops, but the halting rule may ask for {halting.max_loops}.")
         x0, view = self.embed(*cache.join(tokens, real), columns(tokens, after=len(cache)))

@@ -3,17 +3,20 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from looplm.config import Preset, TrainingConfig
-from looplm.data.addition import ask
+from looplm.data.addition import Questions, ask
 from looplm.data.addition_sets import draw_training
+from looplm.hardware.execution import Execution
 from looplm.models.looped import LoopLM, State
 from looplm.models.static import build_model
 from looplm.train.loss import answer_loss
+from looplm.train.parts import backward_in_parts
 from looplm.train.schedule import LoopPlan, draw_plan, learning_rate
 
 
@@ -34,21 +37,22 @@ class Step:
     elapsed_s: float
 
 
-def train(preset: Preset, seed: int, device: torch.device) -> tuple[LoopLM, Iterator[Step]]:
+def train(preset: Preset, seed: int, device: torch.device, execution: Execution | None = None) -> tuple[LoopLM, Iterator[Step]]:
     """A fresh model, and its training, one step each time the iterator is asked.
 
     Weights, problems and loop counts all follow from the seed, so two runs on one machine with the same number of
-    threads give the same weights, bit for bit.
+    threads and the same execution give the same weights, bit for bit.
 
     Spec: [training.deterministic][].
     """
+    execution = execution or Execution()
     torch.manual_seed(seed)
-    model = build_model(preset.model).to(device)
+    model = execution.prepare(build_model(preset.model).to(device))
     model.preset = preset
-    return model, _steps(model, preset, torch.Generator().manual_seed(seed))
+    return model, _steps(model, preset, torch.Generator().manual_seed(seed), execution)
 
 
-def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterator[Step]:
+def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution: Execution) -> Iterator[Step]:
     config = preset.training
     optimizer = make_optimizer(model, config)
     device = model.embedding.weight.device
@@ -57,20 +61,29 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator) -> Iterato
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode)
+        asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode).to(device)
         plan = draw_plan(config, generator)
-        tokens = asked.tokens.to(device)
-        start = made_state(model, tokens, plan, generator, config.state_noise)
-        logits = model(tokens, plan.num_loops, plan.first_scored, start, config.state_noise)
-        loss = answer_loss(logits, asked.targets.to(device), asked.asked.to(device))
+        with execution.products(device):
+            start = made_state(model, asked.tokens, plan, generator, config.state_noise)
         optimizer.zero_grad()
-        loss.backward()
+        loss_of = partial(_loss_of, model, asked, plan, start, config.state_noise, execution)
+        loss = backward_in_parts(asked.asked, execution.parts, loss_of)
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
             raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
         optimizer.step()
-        seen += tokens.numel()
-        yield Step(step + 1, loss.item(), rate, grad_norm.item(), plan.num_loops, seen, time.perf_counter() - began)
+        seen += asked.tokens.numel()
+        yield Step(step + 1, loss, rate, grad_norm.item(), plan.num_loops, seen, time.perf_counter() - began)
+
+
+def _loss_of(
+    model: LoopLM, asked: Questions, plan: LoopPlan, start: State | None, noise: float, execution: Execution, rows: slice
+) -> Tensor:
+    """The loss of some rows of the batch."""
+    with execution.products(asked.tokens.device):
+        before = start and State(start.h[rows], start.loops)
+        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before, noise)
+        return answer_loss(logits, asked.targets[rows], asked.asked[rows])
 
 
 @torch.no_grad()

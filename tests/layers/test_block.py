@@ -51,10 +51,12 @@ def test_swiglu_mlp_matches_the_spec() -> None:
     torch.testing.assert_close(mlp(x), architecture.swiglu_mlp(x, gate, up, mlp.down.weight))
 
 
-@pytest.mark.spec("architecture.attention")
-@given(sizes, sizes, sizes)
-def test_attention_matches_the_spec(rows: int, tokens: int, heads: int) -> None:
-    attention = Attention(ModelConfig(vocab_size=15, width=2 * heads, heads=heads, mlp_width=5)).double()
+@pytest.mark.spec("architecture.attention", "architecture.grouped-queries")
+@given(sizes, sizes, sizes, st.integers(1, 3))
+def test_attention_matches_the_spec(rows: int, tokens: int, kv_heads: int, sharing: int) -> None:
+    heads = kv_heads * sharing
+    config = ModelConfig(vocab_size=15, width=2 * heads, heads=heads, kv_heads=kv_heads, mlp_width=5)
+    attention = Attention(config).double()
     x, scores = torch.randn(rows, tokens, 2 * heads).double(), torch.randn(rows, heads, tokens, tokens).double()
     view = View(scores.masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -torch.inf), rotation=None)
 
@@ -63,8 +65,9 @@ def test_attention_matches_the_spec(rows: int, tokens: int, heads: int) -> None:
 
     q, k, v = attention.project(x, view)
     k, v = remember(k, v)
+    of = [architecture.kv_head(n, heads, kv_heads) for n in range(heads)]
     read = [
-        torch.cat([architecture.attend(q[b, n], k[b, n], v[b, n], view.scores[b, n]) for n in range(heads)], 1)
+        torch.cat([architecture.attend(q[b, n], k[b, of[n]], v[b, of[n]], view.scores[b, n]) for n in range(heads)], 1)
         for b in range(rows)
     ]
     torch.testing.assert_close(attention(x, view, remember), attention.out(torch.stack(read)))

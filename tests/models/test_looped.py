@@ -47,6 +47,7 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
     "architecture.rms-norm",
     "architecture.layer-norm",
     "architecture.attention",
+    "architecture.grouped-queries",
     "architecture.gelu",
     "architecture.swiglu",
     "architecture.rope",
