@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Scattered, halting_rules, masks, models, texts
+from strategies import Scattered, halting_rules, masks, model_configs, models, texts
 from torch import Tensor
 
+from looplm.config import ModelConfig
 from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule
 from looplm.models.looped import LoopLM
+from looplm.models.static import build_model
 from looplm.spec import oracle
 from looplm.thinking import Thinking
 
@@ -39,6 +41,15 @@ def test_leaving_work_out_gives_the_same_thoughts(
     for row, work in enumerate(thinking.block_evaluations.tolist()):
         taken = plain.loops_taken[row][real[row]].tolist()
         assert work == pytest.approx(halting.block_evaluations(taken, model.block.kv_share))
+
+
+@pytest.mark.spec("halting.block-evaluations")
+@given(model_configs())
+def test_a_kv_only_pass_counts_its_share_of_the_weights(config: ModelConfig) -> None:
+    share, head_dim = build_model(config).block.kv_share, config.width // config.heads
+    kv = 2 * (config.kv_heads or config.heads) * head_dim * config.width
+    others = 2 * config.width**2 + {"gelu": 2, "swiglu": 3}[config.mlp] * config.width * config.mlp_width
+    assert share == pytest.approx(1 if config.layers > 1 else kv / (kv + others))
 
 
 @pytest.mark.spec("halting.freeze", "halting.skipped-work")
@@ -86,9 +97,6 @@ def test_float32_takes_the_same_loops_away_from_the_threshold(record_property: C
 
 
 def models_at(seed: int) -> LoopLM:
-    from looplm.config import ModelConfig
-    from looplm.models.static import build_model
-
     model = build_model(ModelConfig(vocab_size=15, width=24, heads=2, layers=1 + seed % 2, mlp_width=40)).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

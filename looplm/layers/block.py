@@ -124,4 +124,5 @@ class Block(nn.Module):
         matrices = [m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear)]
         layer = self.layers[0]
         assert isinstance(layer, Layer)
-        return layer.attention.qkv.weight.numel() * 2 / 3 / sum(matrices)
+        projected, width = layer.attention.qkv.weight.shape
+        return (projected - width) * width / sum(matrices)
