@@ -208,8 +208,8 @@ class LoopLM(nn.Module):
         l = 0
         while bool(active.any()) and l < halting.max_loops:
             l += 1
-            # entry l of a token is that of loop l - 1 again, once the entry of its choice has been written
-            copied = loops_taken < {"publish": l - 1, "carry": l}.get(offer, 0)
+            # under publish, a token that halted after loop l - 1 still has to project; those that halted before have
+            copied = loops_taken < l - 1 if offer == "publish" else ~active & (offer == "carry")
             stepped = self.step(goes_on, x0, l, view, cache.at(l, copied))
             if hook and (patched := hook(l, stepped)) is not None:
                 stepped = patched
