@@ -111,7 +111,7 @@ def source(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         from looplm_kernels.loop_grid import fused as grid
 
         weights = model(case.width)
-        return grid.loop_grid_fwd_kernel, grid.constants(weights, Rule(12), interpreted=False), grid.options(case.width)
+        return grid.loop_grid_fwd_kernel, grid.constants(weights, Rule(12), 128 if case.width==256 else case.width//2), grid.options(case.width)
     from looplm_kernels.halt_update import fused as halt
 
     return halt.halt_update_fwd_kernel, halt.constants(64, case.width), halt.options()
@@ -121,7 +121,7 @@ def signature(function: Any, constants: dict[str, Any]) -> dict[str, str]:
     """The type of each argument: weights and keys bf16, numbers int32, all else float32."""
     half = {"embedding_ptr", "qkv_ptr", "out_ptr", "gate_ptr", "up_ptr", "down_ptr", "key_ptr", "value_ptr"}
     whole = {
-        "is_digit_ptr", "token_ptr", "taken_ptr", "next_ptr", "place_ptr", "run_ptr", "start_ptr", "end_ptr", "active_ptr",
+        "barrier_ptr", "is_digit_ptr", "token_ptr", "taken_ptr", "next_ptr", "place_ptr", "run_ptr", "start_ptr", "end_ptr", "active_ptr",
         "barrier_ptr", "partial_token_ptr",
     }  # fmt: skip
     types = {}
@@ -192,6 +192,20 @@ def ptxas(ptx: str) -> dict[str, int]:
     spills = re.search(r"(\d+) bytes spill stores", done.stderr)
     assert registers is not None and spills is not None, done.stderr
     return {"registers": int(registers[1]), "spilled_bytes": int(spills[1])}
+
+
+def loads(ptx: str) -> tuple[int, int, int]:
+    """Global loads before the loop over the loops, inside it, and those inside that read neither activations (.cg) nor the barrier."""
+    lines = ptx.splitlines()
+    labels = {line.split(":")[0].strip(): at for at, line in enumerate(lines) if re.match(r"\s*\$L\w+:", line)}
+    jumps = [(labels[found[1]], at) for at, line in enumerate(lines) if (found := re.search(r"bra(?:\.uni)?\s+(\$L\w+);", line)) and labels.get(found[1], at) < at]
+    first, last = max(jumps, key=lambda jump: jump[1] - jump[0])
+    inside = [line for line in lines[first:last] if "ld.global" in line]
+    return (
+        sum("ld.global" in line for line in lines[:first]),
+        len(inside),
+        sum(not re.search(r"ld\.global\.(cg|gpu\.acquire)", line) for line in inside),
+    )
 
 
 def main() -> int:

@@ -20,15 +20,22 @@ def product(x, w, INTERP: tl.constexpr):
 
 
 @triton.jit
-def normed(x, gain_ptr, shift_ptr, which: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, LAYER_NORM: tl.constexpr):
+def normed(x, gain, shift, D: tl.constexpr, DP: tl.constexpr, LAYER_NORM: tl.constexpr):
     """RMSNorm or LayerNorm of each row [R, DP] over its first D columns; the others are and stay 0."""
-    c = tl.arange(0, DP)
     if LAYER_NORM:
-        x = tl.where((c < D)[None, :], x - (tl.sum(x, 1) / D)[:, None], 0.0)
-    y = x * tl.rsqrt(tl.sum(x * x, 1) / D + 1e-6)[:, None] * tl.load(gain_ptr + which * DP + c)[None, :]
+        x = tl.where((tl.arange(0, DP) < D)[None, :], x - (tl.sum(x, 1) / D)[:, None], 0.0)
+    y = x * tl.rsqrt(tl.sum(x * x, 1) / D + 1e-6)[:, None] * gain[None, :]
     if LAYER_NORM:
-        y += tl.load(shift_ptr + which * DP + c)[None, :]
+        y += shift[None, :]
     return y
+
+
+@triton.jit
+def next_place(digit, at, known, position, place_ptr, run_ptr):
+    """Place and run of the tokens at `at`, from those of the token before each."""
+    before = known & (position > 0)
+    place = tl.where(digit, tl.load(place_ptr + at - 1, mask=before, other=0) + 1, 0)
+    return place, tl.load(run_ptr + at - 1, mask=before, other=0) + tl.where(digit, 0, 1)
 
 
 @triton.jit

@@ -10,8 +10,16 @@ import triton.language as tl
 from torch import Tensor
 
 from looplm_kernels.state import TILE, Rule, State
-from looplm_kernels.tiles import INTERPRETED, best_token, bias, gelu, normed, product, rescale, silu, turned
+from looplm_kernels.tiles import INTERPRETED, best_token, bias, gelu, next_place, normed, product, rescale, silu, turned
 from looplm_kernels.weights import MLP_CHUNK, Weights, padded
+
+
+@triton.jit
+def _norm(x, which: tl.constexpr, gain_ptr, shift_ptr, D: tl.constexpr, DP: tl.constexpr, LAYER_NORM: tl.constexpr):
+    """The norm with the weights of this row of `gains` and `shifts`."""
+    c = tl.arange(0, DP)
+    gain = tl.load(gain_ptr + which * DP + c)
+    return normed(x, gain, tl.load(shift_ptr + which * DP + c) if LAYER_NORM else gain, D, DP, LAYER_NORM)
 
 
 @triton.jit
@@ -22,7 +30,7 @@ def loop_fwd_kernel(
     start_ptr, end_ptr,
     max_loops, min_loops, num_signals, texts, room, cache_loops,
     D: tl.constexpr, DP: tl.constexpr, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, F: tl.constexpr, V: tl.constexpr,
-    BF: tl.constexpr, BV: tl.constexpr, R: tl.constexpr,
+    BF: tl.constexpr, BV: tl.constexpr, BS: tl.constexpr, R: tl.constexpr,
     ACROSS: tl.constexpr, EVERY_LOOP: tl.constexpr, STATE_NORM: tl.constexpr, LAYER_NORM: tl.constexpr, SWIGLU: tl.constexpr,
     ROPE: tl.constexpr, LEARNED: tl.constexpr, PLACES: tl.constexpr, REACH: tl.constexpr, WINDOW: tl.constexpr,
     AGREE: tl.constexpr, STAGES: tl.constexpr, INTERP: tl.constexpr,
@@ -32,6 +40,7 @@ def loop_fwd_kernel(
     k = tl.arange(0, KP)
     f = tl.arange(0, BF)
     rows = tl.arange(0, R)
+    keys_at = tl.arange(0, BS)
     if ACROSS:
         text = tl.program_id(0) * R + rows
         there = text < texts
@@ -61,9 +70,7 @@ def loop_fwd_kernel(
         if PLACES:
             digit = (tl.load(is_digit_ptr + token) > 0) & known
             if ACROSS:
-                before = known & (position > 0)
-                place = tl.where(digit, tl.load(place_ptr + at - 1, mask=before, other=0) + 1, 0)
-                run = tl.load(run_ptr + at - 1, mask=before, other=0) + tl.where(digit, 0, 1)
+                place, run = next_place(digit, at, known, position, place_ptr, run_ptr)
             else:  # counted from the last token of the tile before
                 earlier = rows[None, :] <= rows[:, None]
                 other = tl.where(digit, 0, 1)[None, :]
@@ -90,7 +97,7 @@ def loop_fwd_kernel(
                 if LEARNED:
                     u += tl.load(learned_ptr + position[:, None] * DP + c[None, :], mask=known[:, None], other=0.0)
             u += tl.load(signal_ptr + tl.minimum(l, num_signals - 1) * DP + c)[None, :]
-            x = normed(u, gain_ptr, shift_ptr, 0, D, DP, LAYER_NORM)
+            x = _norm(u, 0, gain_ptr, shift_ptr, D, DP, LAYER_NORM)
             for i in tl.range(0, H, num_stages=STAGES):
                 w_at = i * DP * KP + c[:, None] * KP + k[None, :]
                 key = product(x, tl.load(qkv_ptr + H * DP * KP + w_at), INTERP)
@@ -114,7 +121,7 @@ def loop_fwd_kernel(
                     o = tl.zeros([R, KP], tl.float32)
                     j = 0
                     while j <= tl.max(tl.where(new, position, 0), 0):
-                        s = j + rows
+                        s = j + keys_at
                         if ACROSS:
                             see = new[:, None] & (s[None, :] <= position[:, None])
                             key_at = text[:, None] * room + s[None, :]
@@ -153,10 +160,10 @@ def loop_fwd_kernel(
                             o = o * factor[:, None] + tl.sum(p[:, :, None] * values, 1)
                         else:
                             o = o * factor[:, None] + product(p, tl.load(value_ptr + kv_at, mask=mask, other=0.0), INTERP)
-                        j += R
+                        j += BS
                     o = o / tl.where(z > 0, z, 1.0)[:, None]
                     y += product(o, tl.load(out_ptr + i * KP * DP + k[:, None] * DP + c[None, :]), INTERP)
-                x = normed(y, gain_ptr, shift_ptr, 1, D, DP, LAYER_NORM)
+                x = _norm(y, 1, gain_ptr, shift_ptr, D, DP, LAYER_NORM)
                 for j in tl.range(0, F, BF, num_stages=STAGES):
                     w_at = j * DP + c[:, None] * BF + f[None, :]
                     hidden = product(x, tl.load(up_ptr + w_at), INTERP)
@@ -166,9 +173,9 @@ def loop_fwd_kernel(
                         hidden = gelu(hidden)
                     y += product(hidden, tl.load(down_ptr + (j + f)[:, None] * DP + c[None, :]), INTERP)
                 if STATE_NORM:
-                    y = normed(y, gain_ptr, shift_ptr, 2, D, DP, LAYER_NORM)
+                    y = _norm(y, 2, gain_ptr, shift_ptr, D, DP, LAYER_NORM)
                 h = tl.where((on > 0)[:, None], y, h)
-                x = normed(h, gain_ptr, shift_ptr, 3, D, DP, LAYER_NORM)
+                x = _norm(h, 3, gain_ptr, shift_ptr, D, DP, LAYER_NORM)
                 best, p = best_token(x, embedding_ptr, rows, V, DP, BV, STAGES, INTERP)
                 confidence = tl.where(on > 0, p, confidence)
                 ready = (confidence >= threshold) & (l + 1 >= min_loops)
@@ -184,6 +191,10 @@ def loop_fwd_kernel(
         tl.store(next_ptr + at, guess, mask=new)
         tl.debug_barrier()  # the next tile reads what this one stored
         tile += R
+
+
+KEYS_ACROSS = 8
+"""Keys of each text that a tile across texts holds at a time: [16, 8, K] fits the registers, [16, 16, K] spills."""
 
 
 def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule, *, across: bool = False) -> None:
@@ -216,6 +227,7 @@ def constants(weights: Weights, rule: Rule, across: bool, interpreted: bool = IN
         "V": vocabulary,
         "BF": MLP_CHUNK,
         "BV": min(64, padded(vocabulary)),
+        "BS": KEYS_ACROSS if across else TILE,
         "R": TILE,
         "ACROSS": across,
         "EVERY_LOOP": weights.every_loop,
@@ -235,4 +247,4 @@ def constants(weights: Weights, rule: Rule, across: bool, interpreted: bool = IN
 
 def options(width: int) -> dict[str, int | bool]:
     """How the kernel is compiled: fixed by the width, never tuned at run time, so results do not depend on the machine's mood."""
-    return {"num_warps": 4 if padded(width) <= 128 else 8, "num_stages": 2, "enable_fp_fusion": True}
+    return {"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
