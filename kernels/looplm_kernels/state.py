@@ -1,7 +1,7 @@
 """What a batch of texts keeps between calls, and the rule by which its tokens halt."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -58,6 +58,8 @@ class State:
     cos: Tensor
     """Float[S, K] with RoPE; see Weights.rotation."""
     sin: Tensor
+    workspace: dict[str, Tensor] = field(default_factory=dict)
+    """What kernel B keeps between launches, made by the first."""
 
     @property
     def batch(self) -> int:

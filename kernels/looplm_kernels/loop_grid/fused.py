@@ -268,16 +268,15 @@ def think(
     """Launch kernel B for one new token of one text; `by_phases` launches every phase of every loop by itself."""
     if weights.compute_dtype.itemsize != 4:
         raise ValueError(f"the fused kernels compute in float32: got weights of {weights.dtype}; use backend='reference'.")
-    if state.batch != 1:
-        raise ValueError(f"kernel B reads one text at a time: got a state of {state.batch}; use looplm_kernels.loop.")
     device = weights.embedding.device
     if not programs:
         programs = default_programs(weights.width, torch.cuda.get_device_properties(device).multi_processor_count)
     packed, fixed = weights.packed, constants(weights, rule, programs)
-    if programs < weights.heads:
-        raise ValueError(f"kernel B needs a program for each head: got {programs} programs and {weights.heads} heads.")
-    scratch = torch.full((3 * fixed["DP"] + fixed["HK"] + fixed["FP"] + 3 * programs + 4,), float("nan"), device=device)
-    barrier = torch.zeros(2, dtype=torch.int32, device=device)
+    size = 3 * fixed["DP"] + fixed["HK"] + fixed["FP"] + 3 * programs + 4
+    if "scratch" not in state.workspace or len(state.workspace["scratch"]) != size:
+        state.workspace["scratch"] = torch.full((size,), float("nan"), device=device)
+        state.workspace["barrier"] = torch.zeros(2, dtype=torch.int32, device=device)
+    scratch, barrier = state.workspace["scratch"], state.workspace["barrier"]
 
     def launch(phase: int, l: int) -> None:
         loop_grid_fwd_kernel[(programs,)](
