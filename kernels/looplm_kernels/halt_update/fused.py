@@ -27,7 +27,7 @@ def halt_update_fwd_kernel(
         inside = on[:, None] & ((j + w) < V)[None, :]
         logit = tl.load(logit_ptr + at * V + (j + w)[None, :], mask=inside, other=float("-inf")).to(tl.float32)
         m, z, best = join(m, z, best, logit, j)
-    confidence = 1.0 / z
+    confidence = 1.0 / tl.where(on, z, 1.0)
     taken = tl.load(taken_ptr + row, mask=there, other=0) + on.to(tl.int32)
     ready = (confidence >= tl.load(threshold_ptr + row, mask=there, other=0.0)) & (taken >= min_loops)
     if AGREE:
