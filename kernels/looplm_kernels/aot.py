@@ -1,23 +1,21 @@
-"""Build the kernels for GPUs that this machine does not have, and read what the compiler made of them.
+"""Build the kernels for GPUs that this machine does not have, and hold what the compiler made of them to the profiles.
 
-    python -m looplm_kernels.aot build/aot.json [--only loop] [--targets sm_90]
+    python -m looplm_kernels.aot docs/data/builds.json --profiles spec/profiles [--only loop]
 
-Each row says how many bytes of shared memory, registers and spilled bytes a kernel takes on a target, and which matrix
-instructions it uses. Triton compiles without complaint what no block could be launched with, so the limits are checked
-here. Results are kept in the output file under a hash of the kernels' sources and Triton's version.
+Each row says how many bytes of shared memory, registers and spilled bytes a kernel takes on a profile's target, which
+matrix instructions it uses, and what is wrong. Triton compiles without complaint what no block could be launched with,
+so the limits are checked here. Triton itself keeps what it has built, by a hash of source and options, in
+TRITON_CACHE_DIR. Rows of another Triton version stay in the file: run this once with each.
 """
 
 import argparse
-import hashlib
 import json
-import math
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,45 +27,54 @@ from looplm_kernels.weights import Places, Weights
 
 SPEC = ("kernels.fits-the-profile", "kernels.weights-stay-in-registers")
 SCHEMA = 1
+WARP = {"cuda": 32, "hip": 64}
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a GPU allows one block, and what Triton calls it."""
+class Profile:
+    """What a hardware profile says about kernels: the table `kernels` of its file."""
 
+    name: str
     backend: str
     arch: int | str
-    warp: int
-    shared_bytes: int
+    processors: int
+    shared_memory_bytes: int
+    registers: int
+    spill_bytes: int
+    warps: int
+    stages: int
 
 
-TARGETS = {
-    "sm_80": Target("cuda", 80, 32, 166_912),
-    "sm_89": Target("cuda", 89, 32, 101_376),
-    "sm_90": Target("cuda", 90, 32, 232_448),
-    "sm_120": Target("cuda", 120, 32, 101_376),
-    "gfx942": Target("hip", "gfx942", 64, 65_536),
-}
-"""Shared memory that one block may ask for: CUDA C++ programming guide, technical specifications; CDNA 3 ISA, section 1."""
+def profiles(folder: Path) -> dict[str, Profile]:
+    """Of every file in the folder that has such a table, by name."""
+    found = {}
+    for path in sorted(folder.glob("*.toml")):
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "kernels" in table:
+            limits = dict(table["kernels"])
+            backend, arch = limits.pop("target").split(":")
+            number = int(arch) if backend == "cuda" else arch
+            found[path.stem] = Profile(path.stem, backend, number, table["processors"], **limits)
+    return found
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel as it is built: its name, a size, and what it is compiled for."""
+    """One kernel as it is built: its name, a size, and on which profiles."""
 
     kernel: str
     variant: str
     width: int
-    targets: tuple[str, ...]
+    profiles: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """As tables print it."""
-        return f"{self.kernel} {self.variant} d={self.width}".replace("  ", " ")
+        return " ".join(part for part in (self.kernel, self.variant, f"d={self.width}") if part)
 
 
-MAIN = ("sm_80", "sm_89", "sm_90", "sm_120", "gfx942")
-CUDA = ("sm_89", "sm_90", "sm_120")
+CUDA = ("rtx4090", "h200", "rtx5070")
+MAIN = (*CUDA, "a100", "mi300x")
 CASES = [
     *(Case("loop", "positions", width, MAIN) for width in (64, 128, 256)),
     *(Case("loop", "texts", width, CUDA) for width in (64, 128, 256)),
@@ -81,7 +88,10 @@ def model(width: int, adder: bool = False) -> Weights:
     """Weights of a size that is built: bf16, SwiGLU, RoPE, heads of 32; or the shipped adder's choices."""
     vocabulary, heads = (15, 4) if adder else (64, width // 32)
     hidden = 4 * width if adder else 32 * (width // 12)
-    zeros = lambda *shape: torch.zeros(*shape, dtype=torch.bfloat16)  # noqa: E731
+
+    def zeros(*shape: int) -> torch.Tensor:
+        return torch.zeros(*shape, dtype=torch.bfloat16)
+
     return Weights(
         embedding=zeros(vocabulary, width),
         gains=zeros(4, width),
@@ -97,21 +107,21 @@ def model(width: int, adder: bool = False) -> Weights:
     )
 
 
-def source(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The Triton function of a case, its constants, and its options."""
+def source(case: Case, profile: Profile) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The Triton function of a case, its constants, and its options, as a launch on the profile's GPU would give them."""
     if case.kernel == "loop":
         from looplm_kernels.loop import fused
 
         adder = case.variant == "adder"
-        weights = model(case.width, adder)
-        rule = Rule(6 if adder else 12, agree=adder)
-        constants = fused.constants(weights, rule, across=case.variant == "texts", interpreted=False)
-        return fused.loop_fwd_kernel, constants, fused.options(case.width)
+        weights, rule = model(case.width, adder), Rule(6 if adder else 12, agree=adder)
+        constants = fused.constants(weights, rule, across=case.variant == "texts") | {"STAGES": profile.stages, "INTERP": False}
+        return fused.loop_fwd_kernel, constants, fused.options() | {"num_warps": profile.warps, "num_stages": profile.stages}
     if case.kernel == "loop_grid":
         from looplm_kernels.loop_grid import fused as grid
 
         weights = model(case.width)
-        return grid.loop_grid_fwd_kernel, grid.constants(weights, Rule(12), 128 if case.width==256 else case.width//2), grid.options(case.width)
+        constants = grid.constants(weights, Rule(12), grid.default_programs(weights, profile.processors))
+        return grid.loop_grid_fwd_kernel, constants, grid.options()
     from looplm_kernels.halt_update import fused as halt
 
     return halt.halt_update_fwd_kernel, halt.constants(64, case.width), halt.options()
@@ -131,45 +141,58 @@ def signature(function: Any, constants: dict[str, Any]) -> dict[str, str]:
     return types
 
 
-def build(case: Case, target_name: str) -> dict[str, Any]:
-    """Compile one case for one target, and read shared memory, registers, spills and instructions."""
+def build(case: Case, profile: Profile) -> dict[str, Any]:
+    """Compile one case for one profile, and read shared memory, registers, spills and instructions."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    function, constants, options = source(case)
-    target = TARGETS[target_name]
+    function, constants, options = source(case, profile)
     types = signature(function, constants)
     # torch's allocations are aligned to 16 bytes; without saying so this would not be the code that a launch builds
     aligned: dict[tuple[int, ...], list[list[Any]]] = {
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(function.arg_names) if types[name].startswith("*")
     }
-    began = time.perf_counter()
     kernel = triton.compile(
         ASTSource(fn=function, signature=types, constexprs=constants, attrs=aligned),
-        target=GPUTarget(target.backend, target.arch, target.warp),
+        target=GPUTarget(profile.backend, profile.arch, WARP[profile.backend]),
         options=options,
     )
-    row = {
+    row: dict[str, Any] = {
         "kernel": case.name,
-        "target": target_name,
-        "shared_bytes": kernel.metadata.shared,
-        "shared_limit_bytes": target.shared_bytes,
+        "profile": profile.name,
+        "target": f"{profile.backend}:{profile.arch}",
+        "triton": triton.__version__,
         "warps": kernel.metadata.num_warps,
-        "seconds": round(time.perf_counter() - began, 1),
+        "shared_bytes": kernel.metadata.shared,
     }
-    if target.backend == "cuda":
+    if profile.backend == "cuda":
         ptx = kernel.asm["ptx"]
         row |= ptxas(ptx)
         row["matrix_instructions"] = sorted(set(re.findall(r"(?:wgmma\.mma_async|mma\.sync\.aligned\.m\d+n\d+k\d+)", ptx)))
         if case.kernel == "loop_grid":
-            row["loads_before_loop"], row["loads_in_loop"], row["weight_loads_in_loop"] = loads(ptx)
+            row |= {"programs": constants["G"]} | loads(ptx)
     else:
         text = kernel.asm["amdgcn"]
         row["registers"] = int(re.findall(r"\.vgpr_count:\s*(\d+)", text)[0])
         row["spilled_bytes"] = 4 * int(re.findall(r"\.vgpr_spill_count:\s*(\d+)", text)[0])
         row["matrix_instructions"] = sorted(set(re.findall(r"v_mfma_\w+", text)))
-    return row
+    return row | {"problems": problems(case, row, profile)}
+
+
+def problems(case: Case, row: dict[str, Any], profile: Profile) -> list[str]:
+    """What a build takes beyond its profile, or lacks."""
+    limits = {
+        "shared_bytes": profile.shared_memory_bytes,
+        "registers": profile.registers,
+        "spilled_bytes": profile.spill_bytes,
+    }
+    found = [f"{name} {row[name]:,} of at most {most:,}" for name, most in limits.items() if row[name] > most]
+    if case.kernel == "loop" and not row["matrix_instructions"]:
+        found.append("no matrix instructions")
+    if row.get("weight_loads_in_loop"):
+        found.append(f"{row['weight_loads_in_loop']} weight loads inside the loop")
+    return found
 
 
 def ptxas(ptx: str) -> dict[str, int]:
@@ -194,35 +217,62 @@ def ptxas(ptx: str) -> dict[str, int]:
     return {"registers": int(registers[1]), "spilled_bytes": int(spills[1])}
 
 
-def loads(ptx: str) -> tuple[int, int, int]:
-    """Global loads before the loop over the loops, inside it, and those inside that read neither activations (.cg) nor the barrier."""
+def loads(ptx: str) -> dict[str, int]:
+    """Loads before the loop over the loops and inside it, and how many inside are neither activations nor the barrier.
+
+    The loop is the longest backward jump. Kernel B reads activations, keys and values past the L1 cache, with .cg, and
+    the barrier with .acquire; what is left would be weights.
+    """
     lines = ptx.splitlines()
     labels = {line.split(":")[0].strip(): at for at, line in enumerate(lines) if re.match(r"\s*\$L\w+:", line)}
-    jumps = [(labels[found[1]], at) for at, line in enumerate(lines) if (found := re.search(r"bra(?:\.uni)?\s+(\$L\w+);", line)) and labels.get(found[1], at) < at]
+    jumps = [
+        (labels[found[1]], at)
+        for at, line in enumerate(lines)
+        if (found := re.search(r"bra(?:\.uni)?\s+(\$L\w+);", line)) and labels.get(found[1], at) < at
+    ]
     first, last = max(jumps, key=lambda jump: jump[1] - jump[0])
     inside = [line for line in lines[first:last] if "ld.global" in line]
-    return (
-        sum("ld.global" in line for line in lines[:first]),
-        len(inside),
-        sum(not re.search(r"ld\.global\.(cg|gpu\.acquire)", line) for line in inside),
-    )
+    return {
+        "loads_before_loop": sum("ld.global" in line for line in lines[:first]),
+        "loads_in_loop": len(inside),
+        "weight_loads_in_loop": sum(not re.search(r"ld\.global\.(?:cg|gpu\.acquire)", line) for line in inside),
+    }
 
 
-def main() -> int:
-    """Build what is asked for and not yet known; exit with 1 if anything is over a budget."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
+def main(arguments: list[str] | None = None) -> int:
+    """Build, write the rows, and exit with 1 if any build is over a limit."""
+    parser = argparse.ArgumentParser(prog="python -m looplm_kernels.aot", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, help="JSON file; rows of other Triton versions in it are kept")
+    parser.add_argument("--profiles", type=Path, default=Path("spec/profiles"), help="folder of hardware profiles")
     parser.add_argument("--only", default="", help="kernels whose name starts so")
-    parser.add_argument("--targets", nargs="*", default=list(TARGETS))
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        parser.error("TRITON_INTERPRET=1 replaces kernels by the interpreter, which compiles nothing: unset it.")
+    known = profiles(given.profiles) if given.profiles.is_dir() else {}
+    missing = sorted({name for case in CASES for name in case.profiles} - set(known))
+    if missing:
+        parser.error(f"{given.profiles} has no kernel limits for {', '.join(missing)}.")
+    rows = []
     for case in CASES:
-        for target in case.targets:
-            if case.name.startswith(given.only) and target in given.targets:
-                try:
-                    print(json.dumps(build(case, target)), flush=True)
-                except Exception as e:
-                    print(case.name, target, type(e), str(e)[:300], flush=True)
-    return 0
+        for name in case.profiles:
+            if case.name.startswith(given.only):
+                row = build(case, known[name])
+                rows.append(row)
+                print(
+                    f"{row['kernel']:24} {name:8} {row['shared_bytes']:7,} B shared {row['registers']:4} registers "
+                    f"{row['spilled_bytes']:5} B spilled  {'; '.join(row['problems']) or 'fits'}",
+                    flush=True,
+                )
+    if not rows:
+        parser.error(f"no kernel's name starts with {given.only!r}; there are: {', '.join(case.name for case in CASES)}.")
+    order = [case.name for case in CASES]
+    old = json.loads(given.out.read_text(encoding="utf-8"))["rows"] if given.out.exists() else []
+    new = {(row["kernel"], row["profile"], row["triton"]) for row in rows}
+    kept = [row for row in old if row["kernel"] in order and (row["kernel"], row["profile"], row["triton"]) not in new]
+    merged = sorted(kept + rows, key=lambda row: (row["triton"], order.index(row["kernel"]), MAIN.index(row["profile"])))
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps({"schema": SCHEMA, "rows": merged}, indent=1) + "\n", encoding="utf-8")
+    return 1 if any(row["problems"] for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -209,11 +209,11 @@ def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule
         state.tokens, state.threshold, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
         state.values, state.place, state.run, start, end,
         rule.max_loops, rule.min_loops, len(weights.signals), state.batch, state.room, state.num_loops,
-        **constants(weights, rule, across), **options(weights.width),
+        **constants(weights, rule, across), **options(),
     )  # fmt: skip
 
 
-def constants(weights: Weights, rule: Rule, across: bool, interpreted: bool = INTERPRETED) -> dict[str, int | bool]:
+def constants(weights: Weights, rule: Rule, across: bool) -> dict[str, int | bool]:
     """What the kernel is compiled for."""
     places = weights.places
     vocabulary = len(weights.embedding)
@@ -241,10 +241,10 @@ def constants(weights: Weights, rule: Rule, across: bool, interpreted: bool = IN
         "WINDOW": places.window if places and places.window is not None else -1,
         "AGREE": rule.agree,
         "STAGES": 2,
-        "INTERP": interpreted,
+        "INTERP": INTERPRETED,
     }
 
 
-def options(width: int) -> dict[str, int | bool]:
-    """How the kernel is compiled: fixed by the width, never tuned at run time, so results do not depend on the machine's mood."""
+def options() -> dict[str, int | bool]:
+    """How the kernel is compiled: fixed, never tuned at run time, so that the same text gives the same bits tomorrow."""
     return {"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}

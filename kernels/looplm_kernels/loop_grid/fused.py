@@ -66,6 +66,9 @@ def loop_grid_fwd_kernel(
     PHASE: tl.constexpr,
 ):  # fmt: skip
     """All loops of the token at `start` of one text, or one phase of one loop; see the README for the derivation."""
+    position = tl.load(start_ptr)
+    if position >= tl.minimum(tl.load(end_ptr), room):
+        return  # no new token, for every program alike
     g = tl.program_id(0)
     c = tl.arange(0, DP)
     k = tl.arange(0, KP)
@@ -79,7 +82,7 @@ def loop_grid_fwd_kernel(
 
     # Every weight that this program needs in any loop, loaded once.
     w_at = i * DP * KP + c[:, None] * KP + k[None, :]
-    head = (c < DP)[:, None] & (g < H)
+    head = (g * DP + c)[:, None] < H * DP  # all or none of the tile
     w_q = tl.load(qkv_ptr + w_at, mask=head, other=0.0)
     w_k = tl.load(qkv_ptr + H * DP * KP + w_at, mask=head, other=0.0)
     w_v = tl.load(qkv_ptr + 2 * H * DP * KP + w_at, mask=head, other=0.0)
@@ -98,22 +101,20 @@ def loop_grid_fwd_kernel(
     else:
         shift0, shift1, shift2, shift3 = gain0, gain1, gain2, gain3
 
-    position = tl.load(start_ptr)
-    new = (position < tl.load(end_ptr)) & (position < room)
-    token = tl.load(token_ptr + position, mask=new, other=0)
-    threshold = tl.load(threshold_ptr + position, mask=new, other=0.0)
+    token = tl.load(token_ptr + position)
+    threshold = tl.load(threshold_ptr + position)
     x0 = tl.load(embedding_ptr + token * DP + c).to(tl.float32)[None, :]
     if LEARNED:
-        x0 += tl.load(learned_ptr + position * DP + c, mask=(c < DP) & new, other=0.0)[None, :]
+        x0 += tl.load(learned_ptr + position * DP + c)[None, :]
     if ROPE:
-        cos = tl.load(cos_ptr + position * K + k, mask=(k < K) & new, other=0.0)[None, :]
-        sin = tl.load(sin_ptr + position * K + k, mask=(k < K) & new, other=0.0)[None, :]
+        cos = tl.load(cos_ptr + position * K + k, mask=k < K, other=0.0)[None, :]
+        sin = tl.load(sin_ptr + position * K + k, mask=k < K, other=0.0)[None, :]
     place, run = 0, 0
     if PLACES:
         digit = tl.load(is_digit_ptr + token) > 0
-        place, run = next_place(digit, position, new, position, place_ptr, run_ptr)
-        tl.store(place_ptr + position, place, mask=new)  # every program stores the same
-        tl.store(run_ptr + position, run, mask=new)
+        place, run = next_place(digit, position, position >= 0, position, place_ptr, run_ptr)
+        tl.store(place_ptr + position, place)  # every program stores the same
+        tl.store(run_ptr + position, run)
 
     u_ptr = scratch_ptr
     y_ptr = u_ptr + DP
@@ -135,7 +136,7 @@ def loop_grid_fwd_kernel(
     l = first_loop
     last = first_loop + 1 if PHASE >= 0 else max_loops
     # a token that halted after loop l still offers entry l: halting.kv-publish
-    while (l < last) & (taken == l) & new:
+    while (l < last) & (taken == l):
         if PHASE <= 0:
             u = tl.zeros([1, DP], tl.float32)
             if l > 0:
@@ -251,10 +252,10 @@ def loop_grid_fwd_kernel(
         h = fresh(z_ptr, c, c < DP)
         if STATE_NORM:
             h = normed(h, gain2, shift2, D, DP, LAYER_NORM)
-        tl.store(h_ptr + position * D + c[None, :], h, mask=(c < D)[None, :] & new)
-        tl.store(taken_ptr + position, taken, mask=new)
-        tl.store(confidence_ptr + position, confidence, mask=new)
-        tl.store(next_ptr + position, guess, mask=new)
+        tl.store(h_ptr + position * D + c[None, :], h, mask=(c < D)[None, :])
+        tl.store(taken_ptr + position, taken)
+        tl.store(confidence_ptr + position, confidence)
+        tl.store(next_ptr + position, guess)
     if PHASE < 0:  # the last program to leave sets both counters back for the next launch
         tl.debug_barrier()
         if tl.atomic_add(barrier_ptr + 1, 1, sem="acq_rel", scope="gpu") == G - 1:
@@ -270,7 +271,7 @@ def think(
         raise ValueError(f"the fused kernels compute in float32: got weights of {weights.dtype}; use backend='reference'.")
     device = weights.embedding.device
     if not programs:
-        programs = default_programs(weights.width, torch.cuda.get_device_properties(device).multi_processor_count)
+        programs = default_programs(weights, torch.cuda.get_device_properties(device).multi_processor_count)
     packed, fixed = weights.packed, constants(weights, rule, programs)
     size = 3 * fixed["DP"] + fixed["HK"] + fixed["FP"] + 3 * programs + 4
     if "scratch" not in state.workspace or len(state.workspace["scratch"]) != size:
@@ -285,7 +286,7 @@ def think(
             state.tokens, state.threshold, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
             state.values, state.place, state.run, start, end, scratch, barrier,
             rule.max_loops, rule.min_loops, len(weights.signals), state.room, state.num_loops, l,
-            **fixed | {"PHASE": phase}, **options(weights.width),
+            **fixed | {"PHASE": phase}, **options(),
         )  # fmt: skip
 
     if not by_phases:
@@ -339,11 +340,11 @@ def power_of_two(size: int) -> int:
     return 1 << max(0, size - 1).bit_length()
 
 
-def default_programs(width: int, multiprocessors: int) -> int:
+def default_programs(weights: Weights, multiprocessors: int) -> int:
     """A power of two, at most one program a multiprocessor (all must run at once), and two columns of the width each."""
-    return min(1 << (multiprocessors.bit_length() - 1), padded(width) // 2)
+    return min(1 << (multiprocessors.bit_length() - 1), padded(weights.width) // 2)
 
 
-def options(width: int) -> dict[str, int | bool]:
+def options() -> dict[str, int | bool]:
     """How the kernel is compiled; cooperative, so that the driver refuses a grid whose programs cannot all run at once."""
     return {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": not INTERPRETED, "enable_fp_fusion": True}
