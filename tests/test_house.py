@@ -14,6 +14,7 @@ ROWS: list[set[str]] = [
     {"loop"},
     {"models"},
     {"checkpoint", "thinking"},
+    {"backends"},
     {"generate"},
     {"data"},
     {"train", "evaluate"},
