@@ -33,8 +33,8 @@ def kernel_weights(model: LoopLM) -> Weights:
     signals = model.loop_signal.table
     return Weights(
         embedding=embedding,
-        gains=torch.stack([norm.weight for norm in norms]),
-        shifts=torch.stack([norm.bias for norm in norms]) if config.norm == "layer" else None,
+        gains=torch.stack([norm.get_parameter("weight") for norm in norms]),
+        shifts=torch.stack([norm.get_parameter("bias") for norm in norms]) if config.norm == "layer" else None,
         qkv=layer.attention.qkv.weight,
         out=layer.attention.out.weight,
         up=up,

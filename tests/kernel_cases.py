@@ -22,6 +22,7 @@ class Case:
     lengths: list[int]
     rule: Rule
     threshold: Tensor
+    limit: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -29,7 +30,9 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, /, *, batch: int = 2, longest: int = 20, max_loops: int = 4, dtype: torch.dtype = torch.float32) -> Case:
+def cases(
+    draw: st.DrawFn, /, *, batch: int = 2, longest: int = 20, max_loops: int = 4, dtype: torch.dtype = torch.float32
+) -> Case:
     """Widths, heads, MLPs and vocabularies that are mostly no powers of two; every kind of positions and of rule."""
     heads = draw(st.integers(1, 3))
     head_dim = draw(st.sampled_from([4, 6, 8, 16]))
@@ -58,7 +61,8 @@ def cases(draw: st.DrawFn, /, *, batch: int = 2, longest: int = 20, max_loops: i
     # thresholds that some tokens reach and others do not, and tokens that may not halt at all
     threshold = torch.rand(tokens.shape, generator=generator) * (0.0 if rule.agree else 1.0)
     threshold[torch.rand(tokens.shape, generator=generator) < 0.2] = math.inf
-    return Case(weights, tokens, lengths, rule, threshold)
+    limit = torch.randint(1, loops + 2, tokens.shape, generator=generator, dtype=torch.int32)
+    return Case(weights, tokens, lengths, rule, threshold, limit if draw(st.booleans()) else None)
 
 
 def drawn_weights(
@@ -106,14 +110,27 @@ def drawn_weights(
     )
 
 
-def fresh(case: Case, device: str = "cpu") -> State:
+def on(case: Case, device: str) -> Case:
+    """The same on a device."""
+    moved: dict[str, Any] = {name: v.to(device) for name, v in vars(case.weights).items() if isinstance(v, Tensor)}
+    if case.weights.places is not None:
+        places = case.weights.places
+        moved["places"] = replace(places, table=places.table.to(device), is_digit=places.is_digit.to(device))
+    weights = replace(case.weights, **moved)
+    limit = None if case.limit is None else case.limit.to(device)
+    return replace(case, weights=weights, tokens=case.tokens.to(device), threshold=case.threshold.to(device), limit=limit)
+
+
+def fresh(case: Case) -> State:
     """Nothing read yet; everything that a call must write, and every cache entry, is NaN or -1."""
     state = empty(case.weights, case.batch, case.tokens.shape[1] + 3, case.rule.max_loops)
     length = case.tokens.shape[1]
     state.tokens[:, :length] = case.tokens
-    threshold = torch.full(state.threshold.shape, math.inf, device=device)
+    threshold = torch.full_like(state.threshold, math.inf)
     threshold[:, :length] = case.threshold
     state.ask(threshold)
+    if case.limit is not None:
+        state.limit[:, :length] = case.limit
     return state
 
 
@@ -128,7 +145,13 @@ def read(case: Case, cuts: list[int] | None = None, **how: Any) -> State:
 
 def alone(case: Case, b: int) -> Case:
     """Text b by itself."""
-    return replace(case, tokens=case.tokens[b : b + 1], lengths=[case.lengths[b]], threshold=case.threshold[b : b + 1])
+    return replace(
+        case,
+        tokens=case.tokens[b : b + 1],
+        lengths=[case.lengths[b]],
+        threshold=case.threshold[b : b + 1],
+        limit=None if case.limit is None else case.limit[b : b + 1],
+    )
 
 
 OUTPUTS = ("h", "loops_taken", "confidence", "next_token")

@@ -19,6 +19,7 @@ ROWS: list[set[str]] = [
     {"data"},
     {"train", "evaluate"},
     {"experiments"},
+    {"bench"},
     {"cli"},
 ]
 TOP = {"__init__": "gives the public names, lazily", "__main__": "runs the command line"}

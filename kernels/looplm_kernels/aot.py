@@ -129,14 +129,12 @@ def source(case: Case, profile: Profile) -> tuple[Any, dict[str, Any], dict[str,
 
 def signature(function: Any, constants: dict[str, Any]) -> dict[str, str]:
     """The type of each argument: weights and keys bf16, numbers int32, all else float32."""
-    half = {"embedding_ptr", "qkv_ptr", "out_ptr", "gate_ptr", "up_ptr", "down_ptr", "key_ptr", "value_ptr"}
-    whole = {
-        "barrier_ptr", "is_digit_ptr", "token_ptr", "taken_ptr", "next_ptr", "place_ptr", "run_ptr", "start_ptr", "end_ptr", "active_ptr",
-        "barrier_ptr", "partial_token_ptr",
-    }  # fmt: skip
+    half = {"embedding", "qkv", "out", "gate", "up", "down", "key", "value"}
+    whole = {"active", "barrier", "end", "is_digit", "limit", "next", "place", "run", "start", "taken", "token"}
     types = {}
     for name in function.arg_names:
-        kind = "*bf16" if name in half else "*i32" if name in whole else "*fp32" if name.endswith("_ptr") else "i32"
+        what = name.removesuffix("_ptr")
+        kind = "i32" if what == name else "*bf16" if what in half else "*i32" if what in whole else "*fp32"
         types[name] = "constexpr" if name in constants else kind
     return types
 

@@ -14,7 +14,7 @@ TILE = 16
 
 @dataclass(frozen=True)
 class Rule:
-    """When a token halts: once its confidence reaches its own threshold, but not before `min_loops`.
+    """When a token halts: once its confidence reaches its own threshold, but not before `min_loops`; see State.
 
     Fixed depth is a threshold of infinity; two equal argmaxes a threshold of 0 and `agree`.
     """
@@ -40,6 +40,8 @@ class State:
     """int32[B, S], ids; written by the caller before a call."""
     threshold: Tensor
     """Float[B, S]: the confidence at which a token halts; infinity: only at `max_loops`. Set by `ask`."""
+    limit: Tensor
+    """int32[B, S]: the loops after which a token halts at the latest, if that is sooner than the rule's `max_loops`."""
     h: Tensor
     """Float[B, S, D]: each token's state when it halted."""
     loops_taken: Tensor
@@ -84,7 +86,9 @@ class State:
         """
         given = torch.as_tensor(threshold)
         if bool(given.isnan().any()):
-            raise ValueError("`threshold` must be a number for every token: got NaN. Use infinity for tokens that run all loops.")
+            raise ValueError(
+                "`threshold` must be a number for every token: got NaN. Use infinity for tokens that run all loops."
+            )
         if given.dim() and given.shape != self.threshold.shape:
             raise ValueError(f"`threshold` must be a number or {list(self.threshold.shape)}: got {list(given.shape)}.")
         self.threshold.copy_(given.expand_as(self.threshold))
@@ -115,6 +119,7 @@ def empty(weights: Weights, batch: int, tokens: int, num_loops: int, fill: float
     return State(
         tokens=torch.zeros(batch, room, dtype=torch.int32, device=device),
         threshold=torch.full((batch, room), math.inf, dtype=exact, device=device),
+        limit=torch.full((batch, room), 2**31 - 1, dtype=torch.int32, device=device),
         h=torch.full((batch, room, weights.width), fill, dtype=exact, device=device),
         loops_taken=numbers(),
         confidence=torch.full((batch, room), fill, dtype=exact, device=device),
@@ -151,6 +156,7 @@ def check_call(weights: Weights, state: State, start: Tensor, end: Tensor, rule:
     expected = {
         "tokens": (plane, whole),
         "threshold": (plane, exact),
+        "limit": (plane, whole),
         "h": ((*plane, weights.width), exact),
         "loops_taken": (plane, whole),
         "confidence": (plane, exact),

@@ -13,7 +13,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 @triton.jit
 def product(x, w, INTERP: tl.constexpr):
-    """x @ w in the dtype of the weights, summed in float32; the interpreter multiplies bf16 as if it were integers."""
+    """X @ w in the dtype of the weights, summed in float32; the interpreter multiplies bf16 as if it were integers."""
     if INTERP:
         return tl.dot(x.to(tl.float32), w.to(tl.float32), input_precision="ieee")
     return tl.dot(x.to(w.dtype), w, input_precision="ieee")
@@ -54,14 +54,12 @@ def gelu(x):
 
 @triton.jit
 def silu(x):
-    """x times its sigmoid."""
+    """X times its sigmoid."""
     return x * tl.sigmoid(x)
 
 
 @triton.jit
-def bias(
-    place, run, key_place, key_run, head, table_ptr, H: tl.constexpr, REACH: tl.constexpr, WINDOW: tl.constexpr
-):
+def bias(place, run, key_place, key_run, head, table_ptr, H: tl.constexpr, REACH: tl.constexpr, WINDOW: tl.constexpr):
     """Digit-place scores of queries against keys, shapes that broadcast; -inf beyond the window (-1: no window)."""
     differences: tl.constexpr = 2 * REACH + 1
     apart = key_place - place

@@ -129,7 +129,9 @@ class Weights:
         """
         half = self.head_dim // 2
         pair = torch.arange(half, dtype=torch.float64)
-        angle = torch.arange(positions if self.rope else 0, dtype=torch.float64)[:, None] * 10_000.0 ** (-2 * pair / self.head_dim)
+        angle = torch.arange(positions if self.rope else 0, dtype=torch.float64)[:, None] * 10_000.0 ** (
+            -2 * pair / self.head_dim
+        )
         cos, sin = angle.cos(), angle.sin()
         both = torch.cat((cos, cos), 1), torch.cat((-sin, sin), 1)
         cos, sin = (table.to(self.embedding.device, self.compute_dtype) for table in both)

@@ -39,9 +39,7 @@ def test_reference_gives_a_text_the_same_alone_and_in_a_batch(case: Case) -> Non
     for b, n in enumerate(case.lengths):
         single = read(alone(case, b))
         for name in (*OUTPUTS, "keys", "values"):
-            assert torch.equal(
-                written(single, name, 0, n).nan_to_num(7), written(together, name, b, n).nan_to_num(7)
-            ), name
+            assert torch.equal(written(single, name, 0, n).nan_to_num(7), written(together, name, b, n).nan_to_num(7)), name
 
 
 @pytest.mark.spec("halting.kv-publish", "kernels.only-what-was-written")
@@ -70,12 +68,14 @@ def test_a_token_halts_by_the_rule(case: Case) -> None:
             for name in ("tokens", "loops_taken", "keys", "values", "place", "run"):
                 getattr(again, name).copy_(getattr(state, name))
             again.ask(math.inf)
+            again.limit.fill_(2**31 - 1)
             start = torch.tensor([t], dtype=torch.int32)
             loop(case.weights, again, start, start + 1, Rule(loops))
             guesses.append(int(again.next_token[0, t]))
             confidences.append(float(again.confidence[0, t]))
+        most = min(case.rule.max_loops, int(state.limit[0, t]))
         expected = kernels.loops_taken(
-            guesses, confidences, float(case.threshold[0, t]), case.rule.min_loops, case.rule.max_loops, case.rule.agree
+            guesses, confidences, float(case.threshold[0, t]), case.rule.min_loops, most, case.rule.agree
         )
         assert int(state.loops_taken[0, t]) == expected
 
@@ -96,6 +96,7 @@ def test_flops_of_a_token_are_those_that_torch_counts(case: Case) -> None:
 
     state = fresh(case)
     state.ask(math.inf)
+    state.limit.fill_(2**31 - 1)
     t = case.lengths[0] - 1
     at = lambda n: torch.tensor([n], dtype=torch.int32)  # noqa: E731
     loop(case.weights, state, at(0), at(t), case.rule)
@@ -152,7 +153,7 @@ def test_weights_that_do_not_fit_together_are_refused_with_all_mistakes() -> Non
     weights = drawn_weights()
     with pytest.raises(ValueError, match=r"`qkv` must be \[96, 32\], got \[95, 32\]; .*multiple of `heads`: got 32 and 3"):
         replace(weights, qkv=weights.qkv[:-1], heads=3)
-    with pytest.raises(ValueError, match="one dtype: got torch.bfloat16, torch.float32"):
+    with pytest.raises(ValueError, match=r"one dtype: got torch\.bfloat16, torch\.float32"):
         replace(weights, up=weights.up.bfloat16())
     with pytest.raises(ValueError, match="RoPE rotates pairs"):
         drawn_weights(width=9, heads=3, positions="rope")
@@ -162,7 +163,9 @@ def test_weights_that_do_not_fit_together_are_refused_with_all_mistakes() -> Non
 def test_halt_update_refuses_buffers_that_do_not_fit() -> None:
     n, logits, h = 3, torch.zeros(3, 5), torch.zeros(3, 4)
     whole, exact = torch.ones(n, dtype=torch.int32), torch.zeros(n)
-    with pytest.raises(ValueError, match=r"`active` must be .*int32 \[3\].*`threshold` must be .*\[3\].*got torch.float32 \[2\]"):
+    with pytest.raises(
+        ValueError, match=r"`active` must be .*int32 \[3\].*`threshold` must be .*\[3\].*got torch.float32 \[2\]"
+    ):
         halt_update(logits, h, h.clone(), whole.bool(), whole, exact[:2], exact, whole, Rule(3))
 
 

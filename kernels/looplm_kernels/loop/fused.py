@@ -26,7 +26,7 @@ def _norm(x, which: tl.constexpr, gain_ptr, shift_ptr, D: tl.constexpr, DP: tl.c
 def loop_fwd_kernel(
     embedding_ptr, signal_ptr, gain_ptr, shift_ptr, qkv_ptr, out_ptr, gate_ptr, up_ptr, down_ptr,
     cos_ptr, sin_ptr, learned_ptr, table_ptr, is_digit_ptr,
-    token_ptr, threshold_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
+    token_ptr, threshold_ptr, limit_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
     start_ptr, end_ptr,
     max_loops, min_loops, num_signals, texts, room, cache_loops,
     D: tl.constexpr, DP: tl.constexpr, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, F: tl.constexpr, V: tl.constexpr,
@@ -63,6 +63,7 @@ def loop_fwd_kernel(
         token = tl.load(token_ptr + at, mask=known, other=0)
         x0_at = embedding_ptr + token[:, None] * DP + c[None, :]
         threshold = tl.load(threshold_ptr + at, mask=new, other=0.0)
+        limit = tl.load(limit_ptr + at, mask=new, other=0)
         if ROPE:
             inner = (position < room)[:, None] & (k < K)[None, :]
             cos = tl.load(cos_ptr + position[:, None] * K + k[None, :], mask=inner, other=0.0)
@@ -149,7 +150,15 @@ def loop_fwd_kernel(
                                 key_place = tl.load(place_ptr + text * room + s, mask=s < stop, other=0)
                                 key_run = tl.load(run_ptr + text * room + s, mask=s < stop, other=0)
                                 score += bias(
-                                    place[:, None], run[:, None], key_place[None, :], key_run[None, :], i, table_ptr, H, REACH, WINDOW
+                                    place[:, None],
+                                    run[:, None],
+                                    key_place[None, :],
+                                    key_run[None, :],
+                                    i,
+                                    table_ptr,
+                                    H,
+                                    REACH,
+                                    WINDOW,
                                 )
                         score = tl.where(see, score, float("-inf"))
                         m, factor, base = rescale(m, tl.max(score, 1))
@@ -183,7 +192,7 @@ def loop_fwd_kernel(
                     ready = ready & (best == guess)
                 guess = tl.where(on > 0, best, guess)
                 taken += on
-                on = tl.where(ready, 0, on)
+                on = tl.where(ready | (l + 1 >= limit), 0, on)
             l += 1
         tl.store(h_ptr + at[:, None] * D + c[None, :], h, mask=new[:, None] & (c < D)[None, :])
         tl.store(taken_ptr + at, taken, mask=new)
@@ -206,7 +215,7 @@ def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule
     loop_fwd_kernel[grid](
         packed.embedding, packed.signals, packed.gains, packed.shifts, packed.qkv, packed.out, packed.gate, packed.up,
         packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
-        state.tokens, state.threshold, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
+        state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
         state.values, state.place, state.run, start, end,
         rule.max_loops, rule.min_loops, len(weights.signals), state.batch, state.room, state.num_loops,
         **constants(weights, rule, across), **options(),

@@ -62,7 +62,7 @@ def think_about_one_text(weights: Weights, state: State, b: int, first: int, sto
             ready &= best == guess
         taken = taken + active
         guess = torch.where(active, best, guess)
-        active = active & ~(ready & (l + 1 >= rule.min_loops))
+        active = active & ~(ready & (l + 1 >= rule.min_loops) | (l + 1 >= state.limit[b, new]))
     state.h[b, new], state.loops_taken[b, new] = h, taken
     state.confidence[b, new], state.next_token[b, new] = confidence, guess
 

@@ -41,7 +41,7 @@ def meet(barrier_ptr, round, G: tl.constexpr):
 
 @triton.jit
 def times(x, w):
-    """x [1, N] @ w [N, M], products and sums in float32."""
+    """X [1, N] @ w [N, M], products and sums in float32."""
     return tl.sum(tl.trans(x) * w.to(tl.float32), 0)[None, :]
 
 
@@ -55,7 +55,7 @@ def fresh(ptr, at, inside):
 def loop_grid_fwd_kernel(
     embedding_ptr, signal_ptr, gain_ptr, shift_ptr, qkv_ptr, out_ptr, gate_ptr, up_ptr, down_ptr,
     cos_ptr, sin_ptr, learned_ptr, table_ptr, is_digit_ptr,
-    token_ptr, threshold_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
+    token_ptr, threshold_ptr, limit_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
     start_ptr, end_ptr, scratch_ptr, barrier_ptr,
     max_loops, min_loops, num_signals, room, cache_loops, first_loop,
     D: tl.constexpr, DP: tl.constexpr, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, HK: tl.constexpr,
@@ -103,6 +103,7 @@ def loop_grid_fwd_kernel(
 
     token = tl.load(token_ptr + position)
     threshold = tl.load(threshold_ptr + position)
+    limit = tl.load(limit_ptr + position)
     x0 = tl.load(embedding_ptr + token * DP + c).to(tl.float32)[None, :]
     if LEARNED:
         x0 += tl.load(learned_ptr + position * DP + c)[None, :]
@@ -126,12 +127,11 @@ def loop_grid_fwd_kernel(
     all_g = tl.arange(0, G)
 
     taken, guess, running, confidence = 0, -1, 1, 0.0
-    if PHASE >= 0:
-        if first_loop > 0 or PHASE > 0:
-            taken = tl.load(status_ptr).to(tl.int32)
-            guess = tl.load(status_ptr + 1).to(tl.int32)
-            running = tl.load(status_ptr + 2).to(tl.int32)
-            confidence = tl.load(status_ptr + 3)
+    if PHASE > 0 or (PHASE == 0 and first_loop > 0):
+        taken = tl.load(status_ptr).to(tl.int32)
+        guess = tl.load(status_ptr + 1).to(tl.int32)
+        running = tl.load(status_ptr + 2).to(tl.int32)
+        confidence = tl.load(status_ptr + 3)
     rounds = 0
     l = first_loop
     last = first_loop + 1 if PHASE >= 0 else max_loops
@@ -239,15 +239,14 @@ def loop_grid_fwd_kernel(
                     ready = ready & (best == guess)
                 guess = best
                 taken += 1
-                running = tl.where(ready, 0, 1)
+                running = tl.where(ready | (l + 1 >= limit), 0, 1)
         l += 1
 
-    if PHASE == 0 or PHASE == 5:
-        if g == 0:
-            tl.store(status_ptr, taken)
-            tl.store(status_ptr + 1, guess)
-            tl.store(status_ptr + 2, running)
-            tl.store(status_ptr + 3, confidence)
+    if (PHASE == 0 or PHASE == 5) and g == 0:
+        tl.store(status_ptr, taken)
+        tl.store(status_ptr + 1, guess)
+        tl.store(status_ptr + 2, running)
+        tl.store(status_ptr + 3, confidence)
     if (PHASE < 0 or PHASE == 5) and g == 0:
         h = fresh(z_ptr, c, c < DP)
         if STATE_NORM:
@@ -283,8 +282,8 @@ def think(
         loop_grid_fwd_kernel[(programs,)](
             packed.embedding, packed.signals, packed.gains, packed.shifts, packed.qkv, packed.out, packed.gate, packed.up,
             packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
-            state.tokens, state.threshold, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
-            state.values, state.place, state.run, start, end, scratch, barrier,
+            state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token,
+            state.keys, state.values, state.place, state.run, start, end, scratch, barrier,
             rule.max_loops, rule.min_loops, len(weights.signals), state.room, state.num_loops, l,
             **fixed | {"PHASE": phase}, **options(),
         )  # fmt: skip

@@ -6,6 +6,7 @@ The interpreter runs a kernel's programs one after another, and each operation o
 import math
 import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ EVERYTHING = (*OUTPUTS, "keys", "values")
 FEW = settings(max_examples=int(os.environ.get("LOOPLM_INTERPRETED_EXAMPLES", "6")))
 
 # float32: some hundred products of numbers near 1 in another order than the reference's, over at most 4 loops
-TOLERANCE = {"atol": 5e-5, "rtol": 1e-4}
+TOLERANCE: dict[str, Any] = {"atol": 5e-5, "rtol": 1e-4}
 MARGIN = 1e-4
 
 
@@ -145,21 +146,21 @@ def test_the_persistent_grid_of_one_program_matches_the_reference(positions: str
 def test_halt_update_matches_the_reference(n: int, vocabulary: int, width: int, agree: bool, seed: int) -> None:
     torch.manual_seed(seed)
     rule = Rule(4, min_loops=2, agree=agree)
-    buffers = [
-        torch.zeros(n, width),
-        (torch.rand(n) < 0.8).int(),
-        torch.zeros(n, dtype=torch.int32),
-        torch.rand(n) * 0.4,
-        torch.zeros(n),
-        torch.full((n,), -1, dtype=torch.int32),
-    ]
-    ours, theirs = [b.clone() for b in buffers], [b.clone() for b in buffers]
+    buffers: dict[str, Any] = {
+        "h": torch.zeros(n, width),
+        "active": (torch.rand(n) < 0.8).int(),
+        "loops_taken": torch.zeros(n, dtype=torch.int32),
+        "threshold": torch.rand(n) * 0.4,
+        "confidence": torch.zeros(n),
+        "next_token": torch.full((n,), -1, dtype=torch.int32),
+    }
+    ours, theirs = ({name: value.clone() for name, value in buffers.items()} for _ in range(2))
     for _ in range(4):
         logits, new_h = torch.randn(n, vocabulary) * 2, torch.randn(n, width)
-        halt_update(logits, new_h, *ours, rule, backend="triton")
-        halt_update(logits, new_h, *theirs, rule)
-        for one, other in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+        halt_update(logits, new_h, rule=rule, backend="triton", **ours)
+        halt_update(logits, new_h, rule=rule, **theirs)
+        for name in buffers:
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.spec("kernels.one-launch")
@@ -260,5 +261,5 @@ def test_a_call_without_new_tokens_writes_nothing(across: bool) -> None:
 
 def test_the_fused_kernels_refuse_float64() -> None:
     case = Case(drawn_weights(dtype=torch.float64), torch.zeros(1, 1, dtype=torch.int32), [1], Rule(1), torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="float32: got weights of torch.float64"):
+    with pytest.raises(ValueError, match=r"float32: got weights of torch\.float64"):
         read(case, backend="triton")
