@@ -9,6 +9,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from looplm_kernels.loop_grid import loop_grid
 from looplm_kernels.state import Rule, State, empty
 from looplm_kernels.weights import Weights
 
+from looplm.backends import Backend
 from looplm.bench.timing import Clock, Run, Spread, cuda_clock, ratio, rounds
 from looplm.bench.torch_loop import TorchLoop
 from looplm.errors import InputError
@@ -154,6 +156,33 @@ def measure(setting: Setting, device: str, dtype: torch.dtype, clock: Clock, cou
     }
 
 
+@torch.no_grad()
+def measure_adder(
+    device: str, backends: tuple[Backend, Backend], clock: Clock, count: int, calls: int, sums: int = 512
+) -> dict[str, Any]:
+    """The shipped adder's own halting: the same sums solved on a slow and on a fast backend, all of generating included."""
+    import looplm
+
+    adder = looplm.load("adder").to(device)
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randint(10**7, 10**8, (sums, 2), generator=generator).tolist()
+    problems = [f"{a}+{b}" for a, b in pairs]
+    solved = {name: looplm.solve(adder, problems, backend=name) for name in backends}
+    alike = [a.answer == b.answer for a, b in zip(*solved.values(), strict=True)]
+    tokens = sum(len(solution.tokens) for solution in solved[backends[0]])
+    runs: dict[str, Run] = {name: partial(looplm.solve, adder, problems, backend=name) for name in backends}
+    seconds = rounds(runs, count, calls, clock)
+    spread = ratio(seconds, *backends)
+    return {
+        "adder": True,
+        "sums": sums,
+        "agreement": sum(alike) / len(alike),
+        "mean_loops": sum(sum(s.loops_taken) for s in solved[backends[0]]) / tokens,
+        "microseconds_per_token": {name: 1e6 * Spread.of(v).median / tokens for name, v in seconds.items()},
+        "ratios": {" / ".join(backends): asdict(spread) | {"decided": spread.decided}},
+    }
+
+
 def _flop(weights: Weights, loops: torch.Tensor) -> float:
     """Of all loops that the tokens took (kernels.flops)."""
     from looplm.spec import oracle
@@ -188,12 +217,13 @@ def report(widths: tuple[int, ...], batches: tuple[int, ...], count: int = 20, c
         "prompt": PROMPT,
         "rounds": count,
         "calls": calls,
-        "power_w": _power(),
     }
     for width in widths:
         for batch in batches:
             for halting in (False, True):
-                yield measure(Setting(width, batch, halting), "cuda", torch.bfloat16, cuda_clock, count, calls)
+                row = measure(Setting(width, batch, halting), "cuda", torch.bfloat16, cuda_clock, count, calls)
+                yield row | {"power_w": _power()}
+    yield measure_adder("cuda", ("torch", "triton"), cuda_clock, max(3, count // 4), 1)
 
 
 def _power() -> float | None:

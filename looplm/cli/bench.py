@@ -49,4 +49,5 @@ def _line(row: dict[str, Any]) -> str:
         f"{name} {value['median']:.2f} [{value['low']:.2f}, {value['high']:.2f}]{'' if value['decided'] else ' undecided'}"
         for name, value in row["ratios"].items()
     )
-    return f"d={row['width']} batch={row['batch']} loops={row['mean_loops']:.1f}  µs per token: {times}\n    ratios: {claims}"
+    what = f"adder, {row['sums']} sums" if "adder" in row else f"d={row['width']} batch={row['batch']}"
+    return f"{what} loops={row['mean_loops']:.1f}  µs per token: {times}\n    ratios: {claims}"

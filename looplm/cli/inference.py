@@ -42,11 +42,14 @@ class Solve:
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
     device: str = "cpu"
     """cpu, cuda or mps."""
+    backend: Literal["auto", "torch", "triton", "reference"] = "auto"
+    """What runs the loop: auto takes the fused kernels where they can run, torch elsewhere."""
     threads: int = 1
     """CPU threads."""
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
+        from looplm.backends import choose
         from looplm.data.addition import parse_problem
         from looplm.errors import InputError
         from looplm.evaluate.solve import solve
@@ -57,6 +60,9 @@ class Solve:
             parse_problem(self.problem)  # refuse before a model is loaded
         device = find_device(self.device, self.threads)
         model, halting = _load(self.model, self.mode, self.stop, device)
+        chosen = choose(self.backend, model, make_halting(halting))
+        if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
+            notes().print(f"the loop runs in torch: {chosen.why}")
         solved = bad = right = 0
         while batch := list(islice(lines, _LINES_AT_A_TIME)):
             problems = []
@@ -67,7 +73,7 @@ class Solve:
                 except InputError as error:
                     bad += 1
                     fail(f"{self.problem}, line {number}: {error}")
-            for solution in solve(model, problems, make_halting(halting)) if problems else []:
+            for solution in solve(model, problems, make_halting(halting), self.backend) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text, flush=not whole_file)

@@ -8,10 +8,11 @@ from hypothesis import given
 from kernel_cases import Case, cases, fresh, read
 from looplm_kernels.loop import loop
 
-from looplm.bench.kernels import PROMPT, Setting, contenders, draw, measure, report
+from looplm.bench.kernels import PROMPT, Setting, contenders, draw, measure, measure_adder, report
 from looplm.bench.timing import Spread, ratio, rounds
 from looplm.bench.torch_loop import TorchLoop
 from looplm.cli import main
+from looplm.cli.bench import _line
 from looplm.errors import InputError
 
 
@@ -69,6 +70,14 @@ def test_a_row_on_a_cpu_times_the_eager_loop_and_counts_its_work() -> None:
     assert row["microseconds_per_token"]["eager"] == 250_000
     assert calls == [1, 7, 7, 7]
     assert row["tflop_per_s"]["eager"] > 0
+    assert "d=32 batch=2" in _line(row)
+
+
+def test_the_adders_row_solves_the_same_sums_on_both_backends() -> None:
+    row = measure_adder("cpu", ("torch", "reference"), lambda run, calls: 0.5, count=1, calls=1, sums=3)
+    assert row["agreement"] == 1.0 and 2 < row["mean_loops"] < 6
+    assert row["ratios"]["torch / reference"]["median"] == 1.0
+    assert "adder, 3 sums loops=2." in _line(row)
 
 
 def test_what_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

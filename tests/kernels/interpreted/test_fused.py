@@ -179,6 +179,16 @@ def test_all_loops_of_a_call_are_one_launch(monkeypatch: pytest.MonkeyPatch) -> 
     assert launches == [(2,)]
 
 
+@pytest.mark.spec("kernels.backends")
+def test_the_shipped_adder_runs_on_the_fused_kernels() -> None:
+    import looplm
+
+    adder = looplm.load("adder")
+    ours, theirs = (looplm.solve(adder, ["97+8", "5+5"], backend=name) for name in ("triton", "torch"))
+    assert [solution.answer for solution in ours] == ["105", "10"]
+    assert ours == theirs  # tokens, loops taken and work
+
+
 @pytest.mark.slow
 @pytest.mark.spec("kernels.same-as-reference")
 def test_twelve_loops_of_a_wider_model_stay_near_the_reference() -> None:
