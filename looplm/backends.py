@@ -18,7 +18,7 @@ from torch import Tensor
 from looplm.errors import InputError
 from looplm.layers.block import Layer
 from looplm.layers.positions import DigitPlace, LearnedPositions, RotaryPositions
-from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
 from looplm.thinking import Thinking
@@ -208,6 +208,9 @@ class KernelThinking:
         return torch.where(read, of.gather(1, self._position.clamp(0, self._state.room - 1)), nothing).long()
 
 
+_KNOWN = (Fixed, Confidence, TwoEqualArgmaxes, StateChange, PrefixStability)
+
+
 @dataclass(frozen=True)
 class _KernelRule:
     """A halting rule in the kernels' words."""
@@ -225,20 +228,28 @@ def _as_kernel_rule(halting: HaltingRule) -> _KernelRule | None:
     Spec: [kernels.halts][].
     """
     answer, prompt = (halting.answer, halting.prompt) if isinstance(halting, ByRole) else (halting, halting)
+    if type(answer) is PrefixStability and type(prompt) is not Fixed:
+        return None  # a kernel knows the answer's tokens by their finite thresholds
     thresholds: list[float] = []
-    asked: set[tuple[int, bool]] = set()
+    asked: set[Rule] = set()
     for role in (answer, prompt):
-        if not isinstance(role, Fixed) or type(role) not in (Fixed, Confidence, TwoEqualArgmaxes):
+        if not isinstance(role, Fixed) or type(role) not in _KNOWN:
             return None  # a rule of one's own may be a subclass that decides otherwise
         if type(role) is Fixed:
             thresholds.append(math.inf)
-        else:
-            thresholds.append(role.threshold if isinstance(role, Confidence) else 0.0)
-            asked.add((role.min_loops, isinstance(role, TwoEqualArgmaxes)))
+            continue
+        thresholds.append(role.threshold if isinstance(role, Confidence | PrefixStability) else 0.0)
+        kernel_rule = Rule(
+            halting.max_loops,
+            min_loops=min(role.min_loops, halting.max_loops),
+            agree=isinstance(role, TwoEqualArgmaxes),
+            epsilon=role.epsilon if isinstance(role, StateChange | PrefixStability) else math.inf,
+            prefix=isinstance(role, PrefixStability),
+        )
+        asked.add(kernel_rule)
     if len(asked) > 1:
-        return None  # a kernel is built for one of them
-    min_loops, agree = asked.pop() if asked else (1, False)
-    rule = Rule(halting.max_loops, min_loops=min(min_loops, halting.max_loops), agree=agree)
+        return None  # a launch has one of them
+    rule = asked.pop() if asked else Rule(halting.max_loops)
     return _KernelRule(rule, thresholds[0], thresholds[1], answer.max_loops, prompt.max_loops)
 
 

@@ -12,6 +12,10 @@ from looplm_kernels.state import Rule, State, empty
 from looplm_kernels.weights import Places, Weights
 from torch import Tensor
 
+EVERY_KIND = ("confidence", "agree", "change", "prefix")
+SIMPLE = ("confidence", "agree")
+"""Rules that all kernels know."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -31,7 +35,14 @@ class Case:
 
 @st.composite
 def cases(
-    draw: st.DrawFn, /, *, batch: int = 2, longest: int = 20, max_loops: int = 4, dtype: torch.dtype = torch.float32
+    draw: st.DrawFn,
+    /,
+    *,
+    batch: int = 2,
+    longest: int = 20,
+    max_loops: int = 4,
+    dtype: torch.dtype = torch.float32,
+    kinds: tuple[str, ...] = EVERY_KIND,
 ) -> Case:
     """Widths, heads, MLPs and vocabularies that are mostly no powers of two; every kind of positions and of rule."""
     heads = draw(st.integers(1, 3))
@@ -57,9 +68,16 @@ def cases(
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     tokens = torch.randint(0, vocabulary, (batch, max(lengths)), generator=generator)
     loops = draw(st.integers(1, max_loops))
-    rule = Rule(loops, min_loops=draw(st.integers(1, loops)), agree=draw(st.booleans()))
+    kind = draw(st.sampled_from(kinds))
+    rule = Rule(
+        loops,
+        min_loops=draw(st.integers(1, loops)),
+        agree=kind == "agree",
+        epsilon=draw(st.floats(0.2, 2)) if kind in ("change", "prefix") else math.inf,
+        prefix=kind == "prefix",
+    )
     # thresholds that some tokens reach and others do not, and tokens that may not halt at all
-    threshold = torch.rand(tokens.shape, generator=generator) * (0.0 if rule.agree else 1.0)
+    threshold = torch.rand(tokens.shape, generator=generator) * (0.0 if kind in ("agree", "change") else 1.0)
     threshold[torch.rand(tokens.shape, generator=generator) < 0.2] = math.inf
     limit = torch.randint(1, loops + 2, tokens.shape, generator=generator, dtype=torch.int32)
     return Case(weights, tokens, lengths, rule, threshold, limit if draw(st.booleans()) else None)

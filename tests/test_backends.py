@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from looplm_kernels.loop import loop
 from looplm_kernels.state import Rule, empty
-from strategies import halting_rules, masks, models, texts
+from strategies import Scattered, halting_rules, masks, models, texts
 from torch import Tensor
 
 import looplm
 from looplm.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.errors import InputError
 from looplm.generate import generate, pad_left
-from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
 from looplm.thinking import Thinking
@@ -30,9 +30,15 @@ def known_rules(draw: st.DrawFn) -> HaltingRule:
     """Rules that the kernels know, one for all tokens or one for each role."""
     most, least = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     threshold = st.floats(0.1, 1)
-    kinds: list[HaltingRule] = [Confidence(most, least, draw(threshold)), TwoEqualArgmaxes(most, least), Fixed(most)]
+    kinds: list[HaltingRule] = [
+        Confidence(most, least, draw(threshold)),
+        TwoEqualArgmaxes(most, least),
+        Fixed(most),
+        StateChange(most, least, draw(st.floats(0.05, 2))),
+        PrefixStability(most, least, draw(threshold), draw(st.floats(0.05, 2))),
+    ]
     answer = draw(st.sampled_from(kinds))
-    if draw(st.booleans()):
+    if draw(st.booleans()) and not isinstance(answer, PrefixStability):
         return answer
     prompts: list[HaltingRule] = [Fixed(draw(st.integers(1, 5)))]
     if isinstance(answer, Confidence):  # Wait-to-Think
@@ -121,7 +127,7 @@ def test_auto_takes_the_first_that_can_run_and_says_why_not_the_fused_one(monkey
         model = build_model(ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4, layers=1 if one_layer else 2))
         weight = Weight(on_cuda, torch.bfloat16 if narrow else torch.float64)
         monkeypatch.setattr(model, "embedding", type("Embedding", (torch.nn.Module,), {"weight": weight})())
-        rule: HaltingRule = TwoEqualArgmaxes(3) if known else StateChange(3)
+        rule: HaltingRule = TwoEqualArgmaxes(3) if known else Scattered(3)
         chosen = choose("auto", model, rule)
         assert chosen.name == kernels.choice(on_cuda, one_layer, known, narrow)
         assert bool(chosen.why) == (chosen.name != "triton")
@@ -139,11 +145,11 @@ def test_auto_takes_the_first_that_can_run_and_says_why_not_the_fused_one(monkey
 def test_a_rule_that_the_kernels_do_not_know_is_left_to_torch(rule: HaltingRule) -> None:
     adder = looplm.load("adder")
     roles = (rule.answer, rule.prompt) if isinstance(rule, ByRole) else (rule,)
-    strange = any(type(role) not in (Fixed, Confidence, TwoEqualArgmaxes) for role in roles)
+    strange = any(isinstance(role, Scattered) for role in roles)
     if strange:
         with pytest.raises(InputError, match="do not know this halting rule"):
             choose("reference", adder, rule)
-    elif len(roles) == 1:
+    elif len(roles) == 1 and not isinstance(rule, PrefixStability):
         assert choose("reference", adder, rule).name == "reference"
     assert choose("auto", adder, rule).name == "torch"  # no CUDA here, or the model is not on it
 

@@ -10,6 +10,7 @@ TRITON_CACHE_DIR. Rows of another Triton version stay in the file: run this once
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -79,6 +80,8 @@ CASES = [
     *(Case("loop", "positions", width, MAIN) for width in (64, 128, 256)),
     *(Case("loop", "texts", width, CUDA) for width in (64, 128, 256)),
     Case("loop", "adder", 64, CUDA),
+    Case("loop", "prefix", 64, CUDA),
+    Case("loop", "prefix", 256, CUDA),
     *(Case("loop_grid", "", width, CUDA) for width in (64, 128, 256)),
     Case("halt_update", "", 256, CUDA),
 ]
@@ -113,7 +116,8 @@ def source(case: Case, profile: Profile) -> tuple[Any, dict[str, Any], dict[str,
         from looplm_kernels.loop import fused
 
         adder = case.variant == "adder"
-        weights, rule = model(case.width, adder), Rule(6 if adder else 12, agree=adder)
+        weights = model(case.width, adder)
+        rule = Rule(12, agree=adder, prefix=case.variant == "prefix", epsilon=0.03 if case.variant == "prefix" else math.inf)
         constants = fused.constants(weights, rule, across=case.variant == "texts") | {"STAGES": profile.stages, "INTERP": False}
         return fused.loop_fwd_kernel, constants, fused.options() | {"num_warps": profile.warps, "num_stages": profile.stages}
     if case.kernel == "loop_grid":
@@ -134,7 +138,17 @@ def signature(function: Any, constants: dict[str, Any]) -> dict[str, str]:
     types = {}
     for name in function.arg_names:
         what = name.removesuffix("_ptr")
-        kind = "i32" if what == name else "*bf16" if what in half else "*i32" if what in whole else "*fp32"
+        kind = (
+            "fp32"
+            if name == "epsilon"
+            else "i32"
+            if what == name
+            else "*bf16"
+            if what in half
+            else "*i32"
+            if what in whole
+            else "*fp32"
+        )
         types[name] = "constexpr" if name in constants else kind
     return types
 

@@ -23,10 +23,17 @@ class Rule:
     min_loops: int = 1
     agree: bool = False
     """Also ask that the most likely next token is that of the loop before."""
+    epsilon: float = math.inf
+    """Also ask that the loop has changed the state by less than this, relative to its norm."""
+    prefix: bool = False
+    """Prefix stability: two equal guesses, either confident in both loops or at a change below `epsilon`, and every
+    earlier token with a finite threshold has halted, in an earlier loop or in this one."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_loops <= self.max_loops:
             raise ValueError(f"1 <= `min_loops` <= `max_loops` must hold: got {self.min_loops} and {self.max_loops}.")
+        if math.isnan(self.epsilon):
+            raise ValueError("`epsilon` must be a number: got NaN.")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hypothesis import given
-from kernel_cases import Case, cases, fresh, read
+from kernel_cases import SIMPLE, Case, cases, fresh, read
 from looplm_kernels.loop import loop
 
 from looplm.bench.kernels import PROMPT, Setting, contenders, draw, measure, measure_adder, report
@@ -16,7 +16,7 @@ from looplm.cli.bench import _line
 from looplm.errors import InputError
 
 
-@given(cases(batch=3, longest=8, dtype=torch.float64))
+@given(cases(batch=3, longest=8, dtype=torch.float64, kinds=SIMPLE))
 def test_the_torch_loop_that_kernels_are_measured_against_is_the_reference(case: Case) -> None:
     if case.weights.places is not None:
         return

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_cases import OUTPUTS, Case, alone, cases, drawn_weights, fresh, read, written
+from kernel_cases import OUTPUTS, SIMPLE, Case, alone, cases, drawn_weights, fresh, read, written
 from looplm_kernels.halt_update import halt_update
 from looplm_kernels.loop import loop
 from looplm_kernels.loop_grid import loop_grid
@@ -56,7 +56,7 @@ def test_the_cache_holds_a_tokens_loops_and_one_entry_more(case: Case) -> None:
 
 
 @pytest.mark.spec("kernels.halts")
-@given(cases(batch=1, dtype=torch.float64))
+@given(cases(batch=1, dtype=torch.float64, kinds=SIMPLE))
 def test_a_token_halts_by_the_rule(case: Case) -> None:
     """Each token's confidences loop by loop are those of runs with more and more loops: its context is kept."""
     state = read(case)
@@ -138,6 +138,11 @@ def test_what_a_call_cannot_do_is_refused_in_one_line() -> None:
         state.ask(math.nan)
     with pytest.raises(ValueError, match=r"a number or \[2, 32\]"):
         state.ask(torch.zeros(2))
+    for rule in (Rule(4, prefix=True), Rule(4, epsilon=0.1)):
+        with pytest.raises(ValueError, match=r"use looplm_kernels\.loop"):
+            loop_grid(weights, empty(weights, 1, 20, 4), start[:1], end[:1], rule)
+    with pytest.raises(ValueError, match="`epsilon` must be a number"):
+        Rule(2, epsilon=math.nan)
     with pytest.raises(ValueError, match="`min_loops` <= `max_loops`"):
         Rule(2, min_loops=3)
     with pytest.raises(ValueError, match="must be at least 1"):

@@ -1,5 +1,7 @@
 """The end of a loop: confidence, freeze, count, halt. For loops that run kernel by kernel; `loop` has it built in."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,8 @@ def halt_update(
         for name, (value, shape, dtype) in expected.items()
         if tuple(value.shape) != shape or value.dtype != dtype or value.device != h.device or not value.is_contiguous()
     ]
+    if rule.prefix or rule.epsilon < math.inf:
+        wrong.append("halt_update knows thresholds and equal guesses, not `prefix` and `epsilon`")
     if wrong:
         raise ValueError("; ".join(wrong) + ".")
     if backend == "reference":

@@ -5,6 +5,8 @@ or one new token of 16 texts. Prefill and decoding are the same code. Registers 
 a loop over tiles of the weights, which stay in the L2 cache by themselves.
 """
 
+import math
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -28,12 +30,12 @@ def loop_fwd_kernel(
     cos_ptr, sin_ptr, learned_ptr, table_ptr, is_digit_ptr,
     token_ptr, threshold_ptr, limit_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
     start_ptr, end_ptr,
-    max_loops, min_loops, num_signals, texts, room, cache_loops,
+    max_loops, min_loops, epsilon, num_signals, texts, room, cache_loops,
     D: tl.constexpr, DP: tl.constexpr, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, F: tl.constexpr, V: tl.constexpr,
     BF: tl.constexpr, BV: tl.constexpr, BS: tl.constexpr, R: tl.constexpr,
     ACROSS: tl.constexpr, EVERY_LOOP: tl.constexpr, STATE_NORM: tl.constexpr, LAYER_NORM: tl.constexpr, SWIGLU: tl.constexpr,
     ROPE: tl.constexpr, LEARNED: tl.constexpr, PLACES: tl.constexpr, REACH: tl.constexpr, WINDOW: tl.constexpr,
-    AGREE: tl.constexpr, STAGES: tl.constexpr, INTERP: tl.constexpr,
+    AGREE: tl.constexpr, CHANGE: tl.constexpr, PREFIX: tl.constexpr, STAGES: tl.constexpr, INTERP: tl.constexpr,
 ):  # fmt: skip
     """One tile of rows, or one text tile by tile; see the README for the derivation."""
     c = tl.arange(0, DP)
@@ -82,6 +84,22 @@ def loop_fwd_kernel(
                 run = run_before + tl.sum(tl.where(earlier, other, 0), 1)
             tl.store(place_ptr + at, place, mask=new)
             tl.store(run_ptr + at, run, mask=new)
+
+        if PREFIX:  # most loops of an earlier token whose threshold is finite
+            waited_for = tl.zeros([R], tl.int32)
+            j = 0
+            while j <= tl.max(tl.where(known, position, 0), 0):
+                s = j + keys_at
+                if ACROSS:
+                    old = new[:, None] & (s[None, :] < position[:, None])
+                    old_at = text[:, None] * room + s[None, :]
+                else:
+                    old = (s < tl.maximum(tile, first))[None, :] & (rows >= 0)[:, None]
+                    old_at = text * room + s[None, :] + rows[:, None] * 0
+                asked = tl.load(threshold_ptr + old_at, mask=old, other=float("inf")) < float("inf")
+                loops = tl.load(taken_ptr + old_at, mask=old, other=0)
+                waited_for = tl.maximum(waited_for, tl.max(tl.where(asked, loops, 0), 1))
+                j += BS
 
         h = tl.zeros([R, DP], tl.float32)
         taken = tl.load(taken_ptr + at, mask=known & (position < first), other=0)
@@ -183,13 +201,27 @@ def loop_fwd_kernel(
                     y += product(hidden, tl.load(down_ptr + (j + f)[:, None] * DP + c[None, :]), INTERP)
                 if STATE_NORM:
                     y = _norm(y, 2, gain_ptr, shift_ptr, D, DP, LAYER_NORM)
+                if CHANGE:
+                    moved = y - h
+                    change = tl.sqrt(tl.sum(moved * moved, 1)) / tl.sqrt(tl.sum(y * y, 1))
                 h = tl.where((on > 0)[:, None], y, h)
                 x = _norm(h, 3, gain_ptr, shift_ptr, D, DP, LAYER_NORM)
                 best, p = best_token(x, embedding_ptr, rows, V, DP, BV, STAGES, INTERP)
+                if PREFIX:
+                    sure = (tl.minimum(p, confidence) >= threshold) | (change < epsilon)
+                    ready = (best == guess) & sure & (threshold < float("inf")) & (l + 1 >= min_loops)
+                    if not ACROSS:  # no row halts before the rows above it
+                        waiting = tl.where((on > 0) & (threshold < float("inf")) & (ready == 0), 1, 0)
+                        above = rows[None, :] <= rows[:, None]
+                        ready = ready & (tl.max(tl.where(above, waiting[None, :], 0), 1) == 0)
+                    ready = ready & (l + 1 >= waited_for)
+                else:
+                    ready = (p >= threshold) & (l + 1 >= min_loops)
+                    if AGREE:
+                        ready = ready & (best == guess)
+                    if CHANGE:
+                        ready = ready & (change < epsilon)
                 confidence = tl.where(on > 0, p, confidence)
-                ready = (confidence >= threshold) & (l + 1 >= min_loops)
-                if AGREE:
-                    ready = ready & (best == guess)
                 guess = tl.where(on > 0, best, guess)
                 taken += on
                 on = tl.where(ready | (l + 1 >= limit), 0, on)
@@ -217,7 +249,7 @@ def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule
         packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
         state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
         state.values, state.place, state.run, start, end,
-        rule.max_loops, rule.min_loops, len(weights.signals), state.batch, state.room, state.num_loops,
+        rule.max_loops, rule.min_loops, rule.epsilon, len(weights.signals), state.batch, state.room, state.num_loops,
         **constants(weights, rule, across), **options(),
     )  # fmt: skip
 
@@ -249,6 +281,8 @@ def constants(weights: Weights, rule: Rule, across: bool) -> dict[str, int | boo
         "REACH": places.reach if places else 0,
         "WINDOW": places.window if places and places.window is not None else -1,
         "AGREE": rule.agree,
+        "CHANGE": rule.epsilon < math.inf or rule.prefix,
+        "PREFIX": rule.prefix,
         "STAGES": 2,
         "INTERP": INTERPRETED,
     }

@@ -34,6 +34,9 @@ def think_about_one_text(weights: Weights, state: State, b: int, first: int, sto
     taken = torch.zeros(stop - first, dtype=torch.int32, device=h.device)
     active = torch.ones_like(taken, dtype=torch.bool)
     guess, confidence = torch.full_like(taken, -1), torch.zeros_like(h[:, 0])
+    threshold = state.threshold[b, new]
+    answered = state.loops_taken[b, :first][state.threshold[b, :first] < math.inf]
+    waited_for = int(answered.max()) if len(answered) else 0
     for l in range(rule.max_loops):  # l is the loop from 0: its entry in the cache
         u = h + x0 if weights.every_loop or l == 0 else h
         u = u + w["signals"][min(l, len(w["signals"]) - 1)]
@@ -53,13 +56,22 @@ def think_about_one_text(weights: Weights, state: State, b: int, first: int, sto
         y = u + (weight @ read_values).transpose(0, 1).flatten(1) @ w["out"].T
         y = y + mlp(weights, w, norm(weights, w, 1, y))
         y = norm(weights, w, 2, y) if weights.state_norm else y
+        change = torch.linalg.vector_norm(y - h, dim=1) / torch.linalg.vector_norm(y, dim=1)
         h = torch.where(active[:, None], y, h)
         logits = norm(weights, w, 3, h) @ w["embedding"].T
         best = logits.argmax(1).int()
-        confidence = torch.where(active, logits.softmax(1).amax(1), confidence)
-        ready = confidence >= state.threshold[b, new]
-        if rule.agree:
-            ready &= best == guess
+        before, confidence = confidence, torch.where(active, logits.softmax(1).amax(1), confidence)
+        if rule.prefix:
+            sure = (torch.minimum(before, confidence) >= threshold) | (change < rule.epsilon)
+            ready = (best == guess) & sure & (threshold < math.inf) & (l + 1 >= rule.min_loops)
+            waiting = active & ~ready & (threshold < math.inf)
+            ready &= (waiting.cumsum(0) == 0) & (l + 1 >= waited_for)
+        else:
+            ready = confidence >= threshold
+            if rule.agree:
+                ready &= best == guess
+            if rule.epsilon < math.inf:
+                ready &= change < rule.epsilon
         taken = taken + active
         guess = torch.where(active, best, guess)
         active = active & ~(ready & (l + 1 >= rule.min_loops) | (l + 1 >= state.limit[b, new]))

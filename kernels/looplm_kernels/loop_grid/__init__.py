@@ -1,5 +1,7 @@
 """Kernel B: all loops of one token in one launch, shared by programs that keep the weights in registers."""
 
+import math
+
 from torch import Tensor
 
 from looplm_kernels.loop import reference
@@ -41,6 +43,8 @@ def loop_grid(
     check_call(weights, state, start, end, rule)
     if state.batch != 1:
         raise ValueError(f"kernel B reads one text at a time: got a state of {state.batch}; use looplm_kernels.loop.")
+    if rule.prefix or rule.epsilon < math.inf:
+        raise ValueError("kernel B knows thresholds and equal guesses; use looplm_kernels.loop for `prefix` and `epsilon`.")
     if programs and (programs & (programs - 1) or programs < weights.heads):
         raise ValueError(f"`programs` must be a power of two and at least the {weights.heads} heads: got {programs}.")
     if backend == "reference":
