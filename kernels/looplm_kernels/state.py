@@ -145,6 +145,8 @@ def check_call(weights: Weights, state: State, start: Tensor, end: Tensor, rule:
 
     Raises:
         ValueError: with what was given, what is allowed and what to do.
+
+    Spec: [kernels.refuses][], [kernels.no-gradient][].
     """
     device = weights.embedding.device
     for name, value in (("start", start), ("end", end)):

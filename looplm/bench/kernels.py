@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from looplm_kernels.loop import loop
 from looplm_kernels.loop_grid import loop_grid
-from looplm_kernels.state import Rule, State, empty
+from looplm_kernels.state import TILE, Rule, State, empty
 from looplm_kernels.weights import Weights
 
 from looplm.backends import Backend
@@ -139,6 +139,7 @@ def measure(setting: Setting, device: str, dtype: torch.dtype, clock: Clock, cou
         agreement[name] = float(((theirs[0] == tokens) & (theirs[1] == loops)).float().mean())
     sound = {name: run for name, (run, _) in all_runs.items() if agreement[name] >= AGREEMENT}
     seconds = rounds(sound, count, calls, clock)
+    flop, moved = work(weights, loops)
     pairs = [(slow, fast) for fast in ("A", "B") for slow in ("eager", "compiled", "CUDA graph")]
     return asdict(setting) | {
         "mean_loops": float(loops.float().mean()),
@@ -146,7 +147,8 @@ def measure(setting: Setting, device: str, dtype: torch.dtype, clock: Clock, cou
         "seconds": {name: asdict(Spread.of(values)) for name, values in seconds.items()},
         "microseconds_per_token": {name: 1e6 * Spread.of(v).median / setting.batch for name, v in seconds.items()},
         "tokens_per_s": {name: setting.batch / Spread.of(v).median for name, v in seconds.items()},
-        "tflop_per_s": {name: _flop(weights, loops) / Spread.of(v).median / 1e12 for name, v in seconds.items()},
+        "tflop_per_s": {name: flop / Spread.of(v).median / 1e12 for name, v in seconds.items()},
+        "tile_gb_per_s": {name: moved / Spread.of(v).median / 1e9 for name, v in seconds.items()},
         "ratios": {
             f"{slow} / {fast}": asdict(spread) | {"decided": spread.decided}
             for slow, fast in pairs
@@ -183,14 +185,22 @@ def measure_adder(
     }
 
 
-def _flop(weights: Weights, loops: torch.Tensor) -> float:
-    """Of all loops that the tokens took (kernels.flops)."""
+def work(weights: Weights, loops: torch.Tensor) -> tuple[float, float]:
+    """FLOPs of the loops that the tokens of texts took, and the bytes that tiles of 16 of them must read for it.
+
+    A tile goes on until its slowest row has halted, and reads the weights once a loop.
+
+    Spec: [kernels.flops][], [kernels.bytes][].
+    """
     from looplm.spec import oracle
 
-    each = oracle("kernels").flops_per_loop(
-        weights.width, len(weights.up), len(weights.embedding), weights.gate is not None, seen=PROMPT + 1
+    rules, seen, size = oracle("kernels"), PROMPT + 1, weights.embedding.itemsize
+    shape = (weights.width, len(weights.up), len(weights.embedding), weights.gate is not None)
+    flop = int(loops.sum()) * rules.flops_per_loop(*shape, seen=seen)
+    moved = sum(
+        int(tile.max()) * rules.bytes_per_loop(*shape, rows=len(tile), seen=seen, size=size) for tile in loops.split(TILE)
     )
-    return float(loops.sum()) * each
+    return float(flop), float(moved)
 
 
 def report(widths: tuple[int, ...], batches: tuple[int, ...], count: int = 20, calls: int = 200) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from kernel_cases import SIMPLE, Case, cases, fresh, read
 from looplm_kernels.loop import loop
 
-from looplm.bench.kernels import PROMPT, Setting, contenders, draw, measure, measure_adder, report
+from looplm.bench.kernels import PROMPT, Setting, contenders, draw, measure, measure_adder, report, work
 from looplm.bench.timing import Spread, ratio, rounds
 from looplm.bench.torch_loop import TorchLoop
 from looplm.cli import main
@@ -78,6 +78,15 @@ def test_the_adders_row_solves_the_same_sums_on_both_backends() -> None:
     assert row["agreement"] == 1.0 and 2 < row["mean_loops"] < 6
     assert row["ratios"]["torch / reference"]["median"] == 1.0
     assert "adder, 3 sums loops=2." in _line(row)
+
+
+@pytest.mark.spec("kernels.flops", "kernels.bytes")
+def test_a_tile_reads_its_weights_until_its_slowest_row_has_halted() -> None:
+    weights, _ = draw(Setting(32, 1, halting=False), "cpu", torch.float32)
+    per_row, per_tile = 4 * 2 * 32 * (PROMPT + 1), 4 * (4 * 32 * 32 + 3 * 32 * 64 + 64 * 32)
+    flop, moved = work(weights, torch.tensor([2] * 16 + [1, 3]))
+    assert moved == 2 * (per_tile + 16 * per_row) + 3 * (per_tile + 2 * per_row)
+    assert flop == (2 * 16 + 4) * (2 * per_tile / 4 + 4 * 32 * (PROMPT + 1))
 
 
 def test_what_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

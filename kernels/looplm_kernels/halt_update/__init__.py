@@ -8,7 +8,7 @@ from torch import Tensor
 from looplm_kernels.halt_update import reference
 from looplm_kernels.state import Rule
 
-SPEC = ("halting.freeze", "halting.loops-taken", "kernels.same-as-reference")
+SPEC = ("halting.freeze", "halting.loops-taken", "kernels.same-as-reference", "kernels.confidence")
 
 
 def halt_update(

@@ -9,6 +9,11 @@ from looplm_kernels.weights import Weights
 SPEC = (
     "kernels.same-as-reference",
     "kernels.one-launch",
+    "kernels.confidence",
+    "kernels.halts",
+    "kernels.prefill-is-decode",
+    "kernels.batch-invariant",
+    "kernels.only-what-was-written",
     "halting.kv-publish",
     "halting.freeze",
     "halting.at-least-one-loop",
