@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs serve mutants clean
+.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -17,6 +17,8 @@ help:
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
 	@echo "make serve      show the English site at localhost:8000 while you write; make serve LANGUAGE=ko the Korean one"
 	@echo "make mutants    break the code of each clause and see whether its tests notice (a quarter of an hour)"
+	@echo "make aot        build the kernels for GPUs that are not here, and hold them to the hardware profiles (a minute)"
+	@echo "make gpu        on a machine with a CUDA GPU: test the kernels on it, then measure them (under 8 minutes)"
 	@echo "make figures    draw the README's figures from the committed results"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -109,6 +111,24 @@ serve: $(INSTALLED)
 # Break the code of each clause in small ways and see whether its tests notice: docs/data/mutants.md (a quarter of an hour).
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
+
+# Build every kernel for every profile, without a GPU. Triton keeps what it has built in build/triton. Linux only.
+aot: $(INSTALLED)
+	TRITON_CACHE_DIR=build/triton $(BIN)/python -m looplm_kernels.aot docs/data/builds.json
+
+# The main kernel with the Triton versions that other PyTorch versions require; each lies beside the others, in build/.
+OTHER_TRITONS := 3.6.0 3.9.0
+aot-versions: $(INSTALLED)
+	for version in $(OTHER_TRITONS); do \
+		test -d build/triton-$$version || $(BIN)/python -m pip install --quiet --no-deps --target build/triton-$$version triton==$$version; \
+		TRITON_CACHE_DIR=build/triton PYTHONPATH=build/triton-$$version \
+			$(BIN)/python -m looplm_kernels.aot docs/data/builds.json --only "loop positions" || exit 1; \
+	done
+
+# What only a GPU can show, in one go.
+gpu: $(INSTALLED)
+	$(BIN)/pytest -m gpu
+	$(BIN)/looplm bench kernels --out docs/data/bench-kernels.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

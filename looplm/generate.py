@@ -6,10 +6,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from looplm.backends import Backend, begin, choose
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
-from looplm.thinking import Thinking
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,11 @@ class Generated:
     block_evaluations: list[float]
     """Work of each row, its prompt included (halting.block-evaluations)."""
     calls: int
-    """Of the block, each for all rows that were still thinking."""
+    """Of the block, or of the fused kernel, each for all rows that were still thinking."""
+    backend: str = "torch"
+    """What ran: torch, triton or reference."""
+    backend_reason: str = ""
+    """Why not the fused kernels, where they did not run."""
 
 
 @torch.no_grad()
@@ -34,6 +38,7 @@ def generate(
     max_new_tokens: int,
     stop_token: int,
     real: Annotated[Tensor, Bool("B T")] | None = None,
+    backend: Backend = "auto",
 ) -> Generated:
     """Continue each prompt with its most likely tokens until the stop token.
 
@@ -48,14 +53,19 @@ def generate(
         max_new_tokens: at least 1, for every row.
         stop_token: ends a row.
         real: False for padding; by default there is none.
+        backend: what runs the loop; `auto` takes the fastest that can, and the result says which.
 
-    Spec: [architecture.cache][], [halting.kv-publish][], [halting.roles][].
+    Raises:
+        InputError: if a backend was asked for by name and cannot run.
+
+    Spec: [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][].
     """
     if max_new_tokens < 1:
         raise ValueError(f"`max_new_tokens` must be at least 1: got {max_new_tokens}.")
     answer = torch.zeros_like(prompts, dtype=torch.bool)
     answer[:, -1] = True
-    batch = Thinking(model, prompts, halting, real=real, answer=answer, room=max_new_tokens - 1)
+    chosen = choose(backend, model, halting)
+    batch = begin(model, prompts, halting, real=real, answer=answer, room=max_new_tokens - 1, backend=chosen.name)
     while bool(batch.running.any()):  # one view serves all prompts, so no row goes on before the others are read
         batch.advance()
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -69,7 +79,7 @@ def generate(
             loops[row].append(count)
             unfinished[row] = token != stop_token and len(tokens[row]) < max_new_tokens
         if not bool(unfinished.any()):
-            return Generated(tokens, loops, batch.block_evaluations.tolist(), batch.calls)
+            return Generated(tokens, loops, batch.block_evaluations.tolist(), batch.calls, chosen.name, chosen.why)
         goes_on = unfinished[ready]
         batch.append(ready[goes_on], new[goes_on])
         batch.advance()

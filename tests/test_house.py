@@ -14,11 +14,13 @@ ROWS: list[set[str]] = [
     {"loop"},
     {"models"},
     {"checkpoint", "thinking"},
+    {"backends"},
     {"generate"},
     {"data"},
     {"hardware"},
     {"train", "evaluate"},
     {"experiments"},
+    {"bench"},
     {"cli"},
 ]
 TOP = {"__init__": "gives the public names, lazily", "__main__": "runs the command line"}

@@ -1,6 +1,7 @@
 """What a page asks for with a line `<!-- render: NAME ARGUMENT -->`, written from data while the site is staged."""
 
 import ast
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -162,12 +163,27 @@ def modules(package: str, language: str) -> str:
     return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
 
 
+_BUILDS_HEAD = {
+    "en": "| kernel | profile | Triton | shared memory, bytes | registers | spilled, bytes |",
+    "ko": "| 커널 | 프로파일 | Triton | 공유 메모리(바이트) | 레지스터 | 흘림(바이트) |",
+}
+
+
+def builds(_: str, language: str) -> str:
+    """What the compiler made of each kernel for each profile, from docs/data/builds.json."""
+    rows = json.loads((resource("docs/data") / "builds.json").read_text(encoding="utf-8"))["rows"]
+    names = ("kernel", "profile", "triton", "shared_bytes", "registers", "spilled_bytes")
+    cells = [[f"{row[name]:,}" if isinstance(row[name], int) else row[name] for name in names] for row in rows]
+    return "\n".join([_BUILDS_HEAD[language], "|---|---|---|---:|---:|---:|", *(f"| {' | '.join(row)} |" for row in cells)])
+
+
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
     "matrix": matrix,
     "tests": tests,
     "modules": modules,
     "hardware": hardware,
+    "builds": builds,
 }
 _RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 
 import looplm
+from looplm.cli.bench import Bench
 from looplm.cli.conform import Conform
 from looplm.cli.console import INTERRUPTED, REFUSED, fail
 from looplm.cli.data import Data
@@ -35,6 +36,7 @@ Command = (
     | Annotated[ProfileCommand, tyro.conf.subcommand("profile")]
     | Annotated[Spec, tyro.conf.subcommand("spec")]
     | Annotated[Conform, tyro.conf.subcommand("conform")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 

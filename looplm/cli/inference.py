@@ -42,9 +42,12 @@ class Solve:
     check: bool = False
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
     on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
+    backend: Literal["auto", "torch", "triton", "reference"] = "auto"
+    """What runs the loop: auto takes the fused kernels where they can run, torch elsewhere."""
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
+        from looplm.backends import choose
         from looplm.data.addition import parse_problem
         from looplm.errors import InputError
         from looplm.evaluate.solve import solve
@@ -55,9 +58,13 @@ class Solve:
         if not whole_file:
             parse_problem(self.problem)  # refuse before a model is loaded
         profile = self.on.find_profile()
-        model, halting = _load(self.model, self.mode, self.stop, self.on.take(profile))
+        device = self.on.take(profile)
+        model, halting = _load(self.model, self.mode, self.stop, device)
         if profile:
             model = with_products(model, profile)
+        chosen = choose(self.backend, model, make_halting(halting))
+        if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
+            notes().print(f"the loop runs in torch: {chosen.why}")
         solved = bad = right = 0
         while batch := list(islice(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME)):
             problems = []
@@ -71,7 +78,7 @@ class Solve:
             if profile and problems and not self.on.force:
                 longest = 2 * max(map(len, problems)) + 2
                 refuse_generation(model, len(problems), longest, halting.max_loops, profile)
-            for solution in solve(model, problems, make_halting(halting)) if problems else []:
+            for solution in solve(model, problems, make_halting(halting), self.backend) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text, flush=not whole_file)

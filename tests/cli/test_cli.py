@@ -85,6 +85,12 @@ def test_solve_goes_on_past_bad_lines_and_counts_them(tmp_path: Path, capsys: Ca
     assert lines[2] == "looplm: 2 of 4 lines were no sums and were passed over."
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_every_backend_solves_sums(backend: str, capsys: Captured) -> None:
+    assert main(["solve", "978+457", "--backend", backend]) == 0
+    assert capsys.readouterr().out == "978+457=1435\n"
+
+
 def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> None:
     preset = load_preset("first-light")
     save(build_model(preset.model), preset, {}, tmp_path)  # knows nothing
@@ -114,6 +120,7 @@ def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> Non
         (["trace", "1+1", "--min-loops", "9"], "`min_loops` (9) must not exceed `max_loops` (6)"),
         (["eval", "adder", "--max-loops", "0"], "`max_loops`: Input should be greater than or equal to 1 (got 0)"),
         (["eval", "adder", "--epsilon", "0.1"], "`epsilon` has no meaning for the rule 'two-equal-argmaxes'"),
+        (["solve", "1+1", "--backend", "triton"], "'triton' cannot run this: the fused kernels need a CUDA device"),
         (["trace", "1+2+3"], "'1+2+3' is not a sum"),
         (["eval"], "no model was given"),
         (["eval", "nosuch"], "nosuch does not exist"),

@@ -1,0 +1,60 @@
+"""Kernel B: all loops of one token in one launch, shared by programs that keep the weights in registers."""
+
+import math
+
+from torch import Tensor
+
+from looplm_kernels.loop import reference
+from looplm_kernels.state import Rule, State, check_call
+from looplm_kernels.weights import Weights
+
+SPEC = ("kernels.same-as-reference", "kernels.one-launch", "kernels.weights-stay-in-registers", "halting.kv-publish")
+
+
+def loop_grid(
+    weights: Weights,
+    state: State,
+    start: Tensor,
+    end: Tensor,
+    rule: Rule,
+    *,
+    backend: str = "reference",
+    programs: int = 0,
+    by_phases: bool = False,
+) -> None:
+    """Think about one new token of one text, at start[0] = end[0] - 1: what `loop` does, for the shortest wait.
+
+    Args:
+        weights: of the model.
+        state: of one text.
+        start: int32[1].
+        end: int32[1].
+        rule: when the token halts.
+        backend: "reference" (that of `loop`) or "triton".
+        programs: triton only; how many share the work, a power of two; 0: as many as the GPU runs at once.
+        by_phases: triton only; launch each phase by itself, without a barrier. For tests.
+
+
+    Raises:
+        ValueError: before anything runs, if the call cannot be done.
+
+    Spec: [kernels.same-as-reference][], [kernels.refuses][].
+    """
+    check_call(weights, state, start, end, rule)
+    if state.batch != 1:
+        raise ValueError(f"kernel B reads one text at a time: got a state of {state.batch}; use looplm_kernels.loop.")
+    if rule.prefix or rule.epsilon < math.inf:
+        raise ValueError("kernel B knows thresholds and equal guesses; use looplm_kernels.loop for `prefix` and `epsilon`.")
+    if programs and (programs & (programs - 1) or programs < weights.heads):
+        raise ValueError(f"`programs` must be a power of two and at least the {weights.heads} heads: got {programs}.")
+    if backend == "reference":
+        reference.think(weights, state, start, end, rule)
+    elif backend == "triton":
+        from looplm_kernels.loop_grid import fused
+
+        fused.think(weights, state, start, end, rule, programs=programs, by_phases=by_phases)
+    else:
+        raise ValueError(f"`backend` must be 'reference' or 'triton': got {backend!r}.")
+
+
+__all__ = ["SPEC", "loop_grid"]
