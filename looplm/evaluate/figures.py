@@ -141,7 +141,7 @@ def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set(xlabel="longest carry chain of the sum, places", ylabel="most loops of an answer token")
         axes.set(xlim=(0, chains[-1]), ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="upper left", fontsize=9, frameon=False)
+        axes.legend(loc="upper right", fontsize=9, frameon=False)
         return figure
 
 
