@@ -218,14 +218,32 @@ def test_bf16_weights_stay_near_the_reference(case: Case) -> None:
 @pytest.mark.parametrize("vocabulary", [15, 17, 63, 65, 70])
 def test_padding_of_the_vocabulary_adds_nothing_to_the_softmax(vocabulary: int) -> None:
     """Padded logits of 0 would add exp(0) each: seen best where all real logits are far below 0."""
-    weights = drawn_weights(vocabulary=vocabulary)
-    weights = replace(weights, embedding=weights.embedding - 30 * weights.gains[3], state_norm=True)
+    weights = drawn_weights(vocabulary=vocabulary, layer_norm=True)
+    assert weights.shifts is not None
+    weights.shifts[3, 0], weights.embedding[:, 0] = 60.0, -1.0
     tokens = torch.randint(0, vocabulary, (1, 2), dtype=torch.int32)
     case = Case(weights, tokens, [2], Rule(1), torch.full((1, 2), math.inf))
     state, expected = read(case, backend="triton"), read(case)
+    logits = torch.nn.functional.layer_norm(expected.h[0, :2], (32,), weights.gains[3], weights.shifts[3]) @ weights.embedding.T
+    assert logits.max() < -10
     torch.testing.assert_close(state.confidence[0, :2], expected.confidence[0, :2], **TOLERANCE)
     assert torch.equal(state.next_token[0, :2], expected.next_token[0, :2])
     assert state.next_token[0, :2].max() < vocabulary
+
+
+@pytest.mark.spec("kernels.same-as-reference")
+@pytest.mark.parametrize("kernel", ["positions", "across", "grid"])
+def test_keys_that_a_window_hides_altogether_leave_no_nan(kernel: str) -> None:
+    """A long run of digits: from its 17th on, nothing of the first tile of keys is seen, and its maximum is -inf."""
+    weights = drawn_weights(positions="digit-place", window=0)
+    case = Case(weights, torch.zeros(1, 18, dtype=torch.int32), [18], Rule(2), torch.full((1, 18), math.inf))
+    state, expected, at = fresh(case), read(case), torch.tensor([17], dtype=torch.int32)
+    loop(weights, state, at * 0, at, case.rule)
+    if kernel == "grid":
+        loop_grid(weights, state, at, at + 1, case.rule, backend="triton", programs=4, by_phases=True)
+    else:
+        loop(weights, state, at, at + 1, case.rule, backend="triton", across=kernel == "across")
+    assert_same(state, expected, case)
 
 
 @pytest.mark.spec("kernels.halts")
