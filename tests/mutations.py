@@ -88,8 +88,8 @@ class Mutant:
 
 
 def in_scope() -> list[str]:
-    """Clauses whose code is broken, in the order of the spec."""
-    return [id for id, clause in spec.clauses().items() if clause.code or id in ALSO]
+    """Clauses whose code is broken, in the order of the spec; those of the kernels are proven elsewhere, and slowly."""
+    return [id for id, clause in spec.clauses().items() if (clause.code or id in ALSO) and not id.startswith("kernels.")]
 
 
 def functions() -> list[Function]:
@@ -98,7 +98,8 @@ def functions() -> list[Function]:
     citing: dict[str, list[str]] = defaultdict(list)
     for id, names in spec_check._implementations(ROOT).items():
         for name in names:
-            citing[name].append(id)
+            if name.startswith("looplm."):
+                citing[name].append(id)
     for name, ids in citing.items():
         if set(ids) & set(in_scope()):
             module = _module_of(name)
@@ -219,6 +220,7 @@ def _tree(module: str) -> ast.Module:
 def _module_of(name: str) -> str:
     while not (ROOT / name.replace(".", "/")).with_suffix(".py").is_file():
         name = name.rpartition(".")[0]
+        assert name, "no module of this checkout holds it"
     return name
 
 
