@@ -87,3 +87,18 @@ def test_a_cell_that_fails_fails_the_build(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"01_small.py, code cell 1(.|\n)*ZeroDivisionError"):
         walkthrough.build(project(tmp_path, SMALL.replace("2 * x", "1 / 0")), "en", tmp_path)
     assert not (tmp_path / "build").exists()
+
+
+SOLVED = SMALL + '\n# %% tags=["solution"]\nassert x == 21\nprint("solved")\n'
+
+
+def test_a_solution_is_folded_and_run(tmp_path: Path) -> None:
+    made = walkthrough.build(project(tmp_path, SOLVED), "en", tmp_path)
+    page, cells = made["01_small.md"], json.loads(made["01_small.ipynb"])["cells"]
+    folded = page[page.index('<details class="solution" markdown="1">') : page.index("</details>")]
+    assert "<summary>A solution</summary>" in folded
+    assert "```text\nsolved\n```" in folded
+    assert "assert x" not in page.replace(folded, "")
+    assert [cell["metadata"].get("tags") for cell in cells] == [None, None, ["solution"]]
+    with pytest.raises(RuntimeError, match="AssertionError"):
+        walkthrough.build(project(tmp_path, SOLVED.replace("x == 21", "x == 22")), "en", tmp_path)

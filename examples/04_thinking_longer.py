@@ -1,4 +1,4 @@
-"""Thinking longer: the second chapter. Read it on the site, or run it: python examples/02_thinking_longer.py."""
+"""Thinking longer: the fourth chapter. Read it on the site, or run it: python examples/04_thinking_longer.py."""
 
 # %% [markdown] lang="en"
 # # Thinking longer {#thinking-longer}
