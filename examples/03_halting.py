@@ -3,16 +3,16 @@
 # %% [markdown] lang="en"
 # # Halting {#halting-chapter}
 #
-# **What you will see.** Five rules that tell a token when to stop, on the same thoughts of the same model. You will see what a
-# rule may look at, what a halted token leaves behind, what each rule costs in work and in accuracy, and a token that stops
-# *earlier* because everybody was asked to be more careful.
+# **What you will see.** Five rules that tell a token when to stop, on the same thoughts of the same model. You will see
+# what a rule may look at, what a halted token leaves behind, what each rule costs in work and in accuracy, and a token
+# that stops *earlier* because everybody was asked to be more careful.
 
 # %% [markdown] lang="ko"
 # # 정지 {#halting-chapter}
 #
-# **무엇을 보게 되는가.** 토큰에게 멈출 때를 알려 주는 다섯 규칙을, 같은 모델의 같은 생각 위에서 견준다. 규칙이 무엇을 보아도
-# 되는지, 멈춘 토큰이 무엇을 남기는지, 규칙마다 일과 정확도를 얼마나 치르는지를 보고, 모두에게 더 조심하라고 했더니 *더 일찍*
-# 멈추는 토큰도 만난다.
+# **무엇을 보게 되는가.** 토큰에게 멈출 때를 알려 주는 다섯 규칙을, 같은 모델의 같은 생각 위에서 견준다. 규칙이 무엇을
+# 보아도 되는지, 멈춘 토큰이 무엇을 남기는지, 규칙마다 일과 정확도를 얼마나 치르는지를 보고, 모두에게 더 조심하라고 했더니
+# *더 일찍* 멈추는 토큰도 만난다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -46,8 +46,8 @@
 # $$s = \min\big(\{\,l \ge l_{\min} : \mathrm{ready}(l)\,\} \cup \{\,l_{\max}\,\}\big)$$
 #
 # 처음 준비된 때가 곧 멈추는 때이고, 끝내 준비되지 않아도 기다림에는 끝이 있다([halting.bounds][],
-# [halting.at-least-one-loop][]). 규칙마다 다른 것은 `ready`뿐이다. 규칙을 쓰기에 앞서, 규칙이 보는 것을 먼저 보자. 합 하나를
-# 모든 토큰이 여섯 루프씩 생각한다.
+# [halting.at-least-one-loop][]). 규칙마다 다른 것은 `ready`뿐이다. 규칙을 쓰기에 앞서, 규칙이 보는 것을 먼저 보자. 합
+# 하나를 모든 토큰이 여섯 루프씩 생각한다.
 
 # %%
 import matplotlib.pyplot as plt
@@ -94,8 +94,8 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # - `StateChange`: ready when a loop moves the state by less than this part of its length ([halting.state-change][]).
 # - `PrefixStability`: ready when settled *and* no answer token before it still thinks ([halting.prefix-stability][]).
 #
-# A rule is a function of [`Evidence`][looplm.loop.halting.Evidence]: what the loops so far gave. So we can walk along the run
-# above with each rule, and ask where it would have stopped every token.
+# A rule is a function of [`Evidence`][looplm.loop.halting.Evidence]: what the loops so far gave. So we can walk along the
+# run above with each rule, and ask where it would have stopped every token.
 
 # %% [markdown] lang="ko"
 # 루프 1 뒤에는 일곱 짐작 가운데 넷이 틀렸고, 틀린 것 하나는 96 %나 확신한다. 루프 2 뒤에는 모두 맞는다.
@@ -103,13 +103,14 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # ## 다섯 규칙 {#rules}
 #
 # - `Fixed`: 결코 준비되지 않는다. 모든 토큰이 $l_{\max}$ 루프를 쓴다([halting.fixed][]).
-# - `Confidence`: 가장 그럴듯한 다음 토큰의 확률, 곧 확신도(confidence)가 문턱값 이상이면 준비된다([halting.confidence][]).
+# - `Confidence`: 가장 그럴듯한 다음 토큰의 확률, 곧 확신도(confidence)가 문턱값 이상이면
+#   준비된다([halting.confidence][]).
 # - `TwoEqualArgmaxes`: 잇따른 두 루프가 같은 말을 하면 준비된다([halting.two-equal-argmaxes][]).
 # - `StateChange`: 루프가 상태를 그 길이의 이 비율보다 적게 옮기면 준비된다([halting.state-change][]).
 # - `PrefixStability`: 제 생각이 굳었고 *그리고* 앞의 답 토큰이 모두 멈추었으면 준비된다([halting.prefix-stability][]).
 #
-# 규칙은 [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프가 준 것을 보고 답하는 함수이다. 그러므로 위의 생각을
-# 규칙마다 따라가며, 어디에서 토큰을 멈추었을지 물을 수 있다.
+# 규칙은 [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프가 준 것을 보고 답하는 함수이다. 그러므로 위의
+# 생각을 규칙마다 따라가며, 어디에서 토큰을 멈추었을지 물을 수 있다.
 
 
 # %%
@@ -143,20 +144,20 @@ for name, rule in rules.items():
     print(f"{name:23}", *at[0, answer[0]].tolist(), f"  wrong: {wrong}")
 
 # %% [markdown] lang="en"
-# The 96 % was a trap: a threshold of 0.9 takes it, 0.99 does not. Two equal argmaxes need no number at all, but always at least
-# two loops. The state change is the slowest here: this model's state goes on moving after its guess has settled, as the first
-# chapter saw.
+# The 96 % was a trap: a threshold of 0.9 takes it, 0.99 does not. Two equal argmaxes need no number at all, but always at
+# least two loops. The state change is the slowest here: this model's state goes on moving after its guess has settled, as
+# the first chapter saw.
 #
 # ## Roles, and Wait-to-Think {#roles}
 #
-# The rules above look at guesses, and nobody has taught the tokens of the prompt to guess anything: only answers are in the
-# loss. So the answer and the prompt may have rules of their own ([halting.roles][]). A confidence for both, low in the
-# prompt and high in the answer, is the Wait-to-Think of the plan behind this project ([halting.wait-to-think][]).
+# The rules above look at guesses, and nobody has taught the tokens of the prompt to guess anything: only answers are in
+# the loss. So the answer and the prompt may have rules of their own ([halting.roles][]). A confidence for both, low in
+# the prompt and high in the answer, is the Wait-to-Think of the plan behind this project ([halting.wait-to-think][]).
 
 # %% [markdown] lang="ko"
 # 96 %는 함정이었다. 문턱값(threshold) 0.9는 걸려들고 0.99는 걸려들지 않는다. 두 짐작이 같은지 보는 규칙에는 수가 필요
-# 없지만, 아무리 빨라도 두 루프가 든다. 상태 변화는 여기서 가장 느리다. 첫 장에서 보았듯이 이 모델의 상태는 짐작이 굳은 뒤에도
-# 계속 움직인다.
+# 없지만, 아무리 빨라도 두 루프가 든다. 상태 변화는 여기서 가장 느리다. 첫 장에서 보았듯이 이 모델의 상태는 짐작이 굳은
+# 뒤에도 계속 움직인다.
 #
 # ## 역할, 그리고 Wait-to-Think {#roles}
 #
@@ -174,14 +175,14 @@ assert thoughts.loops_taken[~answer].max() == 1
 # %% [markdown] lang="en"
 # ## What a halted token leaves {#leaves}
 #
-# Three promises make halting safe, and each of them can be checked on the run above. A halted token is *frozen*: its state
-# never changes again ([halting.freeze][]).
+# Three promises make halting safe, and each of them can be checked on the run above. A halted token is *frozen*: its
+# state never changes again ([halting.freeze][]).
 
 # %% [markdown] lang="ko"
 # ## 멈춘 토큰이 남기는 것 {#leaves}
 #
-# 세 가지 약속이 정지를 믿을 수 있게 하며, 셋 다 위의 실행에서 확인할 수 있다. 첫째, 멈춘 토큰은 *동결*(freeze)된다. 상태가
-# 다시는 바뀌지 않는다([halting.freeze][]).
+# 세 가지 약속이 정지를 믿을 수 있게 하며, 셋 다 위의 실행에서 확인할 수 있다. 첫째, 멈춘 토큰은 *동결*(freeze)된다.
+# 상태가 다시는 바뀌지 않는다([halting.freeze][]).
 
 # %%
 for t, s in enumerate(thoughts.loops_taken[0].tolist()):
@@ -192,8 +193,8 @@ for t, s in enumerate(thoughts.loops_taken[0].tolist()):
 # ([architecture.causal][]). So we may change the last token, and nobody before it notices.
 
 # %% [markdown] lang="ko"
-# 둘째, 정지는 *인과적*이다. 결정은 제 토큰과 앞의 토큰만 보고 뒤의 것은 결코 보지 않는다([architecture.causal][]). 그러므로
-# 마지막 토큰을 바꾸어도 앞의 토큰은 모른다.
+# 둘째, 정지는 *인과적*이다. 결정은 제 토큰과 앞의 토큰만 보고 뒤의 것은 결코 보지 않는다([architecture.causal][]).
+# 그러므로 마지막 토큰을 바꾸어도 앞의 토큰은 모른다.
 
 # %%
 other = tokens.clone()
@@ -203,16 +204,16 @@ assert torch.equal(changed.loops_taken[:, :-1], thoughts.loops_taken[:, :-1])
 assert torch.allclose(changed.h[:, :-1], thoughts.h[:, :-1], atol=1e-6)
 
 # %% [markdown] lang="en"
-# And it *publishes*. Others still attend to a halted token, in loops that it never ran. After loop $s$ it projects keys and
-# values once more, from its final state, and offers these to every later loop: a reader in loop $l$ sees entry
+# And it *publishes*. Others still attend to a halted token, in loops that it never ran. After loop $s$ it projects keys
+# and values once more, from its final state, and offers these to every later loop: a reader in loop $l$ sees entry
 # $\min(l, s + 1)$ ([halting.kv-publish][]). What a token shows is then settled for good, and so it makes no difference
 # whether a text is read at once or token by token, from a cache. In float64 the two agree to the last digits.
 
 # %% [markdown] lang="ko"
 # 셋째, 멈춘 토큰은 *내놓는다*. 다른 토큰은 그것이 돌지 않은 루프에서도 여전히 그것에 주의를 기울인다. 루프 $s$ 뒤에 멈춘
 # 토큰은 마지막 상태에서 키와 값을 한 번 더 계산하여 뒤의 모든 루프에 내놓고, 루프 $l$에서 읽는 쪽은 항목
-# $\min(l, s + 1)$을 본다. 이것이 KV 내놓기(KV publish)이다([halting.kv-publish][]). 그러면 토큰이 보이는 것은 영영 정해지므로,
-# 글을 한꺼번에 읽든 캐시(cache)를 두고 한 토큰씩 읽든 달라지지 않는다. float64에서 둘은 끝자리까지 맞는다.
+# $\min(l, s + 1)$을 본다. 이것이 KV 내놓기(KV publish)이다([halting.kv-publish][]). 그러면 토큰이 보이는 것은 영영
+# 정해지므로, 글을 한꺼번에 읽든 캐시(cache)를 두고 한 토큰씩 읽든 달라지지 않는다. float64에서 둘은 끝자리까지 맞는다.
 
 # %%
 precise = looplm.load("adder").double()
@@ -230,18 +231,19 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # %% [markdown] lang="en"
 # ## What it costs, and what it saves {#frontier}
 #
-# A rule is a point on a map: how many sums it solves, for how much work ([halting.block-evaluations][]). A threshold is a way
-# across it. Here are 200 carry-heavy sums of 12 digits ([addition.carry-heavy-set][]) on the left for the adder that writes
-# digit after digit, and on the right for the one that gives all digits at once. "Prompt: all loops" lets the prompt run as
-# long as the answer may, "prompt: 1 loop" stops it by a low threshold; on the right it stops when its state rests.
+# A rule is a point on a map: how many sums it solves, for how much work ([halting.block-evaluations][]). A threshold is a
+# way across it. Here are 200 carry-heavy sums of 12 digits ([addition.carry-heavy-set][]) on the left for the adder that
+# writes digit after digit, and on the right for the one that gives all digits at once. "Prompt: all loops" lets the
+# prompt run as long as the answer may, "prompt: 1 loop" stops it by a low threshold; on the right it stops when its state
+# rests.
 
 # %% [markdown] lang="ko"
 # ## 얼마를 치르고 얼마를 아끼는가 {#frontier}
 #
 # 규칙은 지도 위의 한 점이다. 얼마만큼의 일로([halting.block-evaluations][]) 합을 몇이나 푸는가? 문턱값을 바꾸면 지도를
-# 가로지르는 길이 된다. 올림이 많은 12자리 합 200개([addition.carry-heavy-set][])를, 왼쪽에서는 숫자를 하나씩 쓰는 덧셈 모델이,
-# 오른쪽에서는 모든 숫자를 한꺼번에 내놓는 모델이 푼다. "prompt: all loops"는 프롬프트도 답이 돌 수 있는 만큼 돌리고, "prompt: 1
-# loop"는 낮은 문턱값으로 곧 멈춘다. 오른쪽의 프롬프트는 상태가 쉬면 멈춘다.
+# 가로지르는 길이 된다. 올림이 많은 12자리 합 200개([addition.carry-heavy-set][])를, 왼쪽에서는 숫자를 하나씩 쓰는 덧셈
+# 모델이, 오른쪽에서는 모든 숫자를 한꺼번에 내놓는 모델이 푼다. "prompt: all loops"는 프롬프트도 답이 돌 수 있는 만큼
+# 돌리고, "prompt: 1 loop"는 낮은 문턱값으로 곧 멈춘다. 오른쪽의 프롬프트는 상태가 쉬면 멈춘다.
 
 # %%
 parallel = looplm.load("parallel-adder")
@@ -298,26 +300,27 @@ assert max(found["all at once 한꺼번에", "confidence"]) < len(problems)
 assert max(found["all at once 한꺼번에", "prefix stability"]) == len(problems)
 
 # %% [markdown] lang="en"
-# Read it in both directions. On the left, confidence with a prompt that runs all loops costs more than two fixed loops for all,
-# and buys nothing: halting the answer alone forgets that most tokens stand in the prompt. On the right, no threshold of
-# confidence reaches the top; prefix stability does, at a fraction of the fixed loops' work. These curves show a trade, they do
-# not choose: whoever picks a threshold on a test set has fitted it to that set.
+# Read it in both directions. On the left, confidence with a prompt that runs all loops costs more than two fixed loops
+# for all, and buys nothing: halting the answer alone forgets that most tokens stand in the prompt. On the right, no
+# threshold of confidence reaches the top; prefix stability does, at a fraction of the fixed loops' work. These curves
+# show a trade, they do not choose: whoever picks a threshold on a test set has fitted it to that set.
 #
 # ## Not true: a higher threshold, more loops {#not-true}
 #
 # On a *given* sequence of confidences a higher threshold cannot give fewer loops ([halting.threshold-monotone][]). On a
-# text it can, and we need not believe it: search three-digit sums for a slot that stops earlier under the higher threshold.
+# text it can, and we need not believe it: search three-digit sums for a slot that stops earlier under the higher
+# threshold.
 
 # %% [markdown] lang="ko"
-# 두 쪽을 다 읽어 보자. 왼쪽에서 프롬프트를 끝까지 돌리면서 답만 확신도로 멈추면, 모두 두 루프로 고정한 것보다 비싸고 얻는 것은
-# 없다. 토큰의 대부분이 프롬프트에 있음을 잊었기 때문이다. 오른쪽에서는 확신도의 어떤 문턱값도 꼭대기에 닿지 못한다. 앞부분
-# 안정(prefix stability)은 고정 루프가 치르는 일의 일부만으로 닿는다. 이 곡선은 무엇을 주고 무엇을 얻는지를 보일 뿐, 골라 주지는
-# 않는다. 시험하는 집합에서 문턱값을 고르면 그 집합에 맞춘 것이 된다.
+# 두 쪽을 다 읽어 보자. 왼쪽에서 프롬프트를 끝까지 돌리면서 답만 확신도로 멈추면, 모두 두 루프로 고정한 것보다 비싸고 얻는
+# 것은 없다. 토큰의 대부분이 프롬프트에 있음을 잊었기 때문이다. 오른쪽에서는 확신도의 어떤 문턱값도 꼭대기에 닿지 못한다.
+# 앞부분 안정(prefix stability)은 고정 루프가 치르는 일의 일부만으로 닿는다. 이 곡선은 무엇을 주고 무엇을 얻는지를 보일
+# 뿐, 골라 주지는 않는다. 시험하는 집합에서 문턱값을 고르면 그 집합에 맞춘 것이 된다.
 #
 # ## 참이 아닌 것: 문턱값이 높으면 루프가 많다 {#not-true}
 #
-# *주어진* 확신도의 열에서는 문턱값을 높여도 루프가 줄지 않는다([halting.threshold-monotone][]). 글에서는 줄 수 있다. 그냥 믿지
-# 말고 찾아보자. 세 자리 합에서, 문턱값을 높였더니 더 일찍 멈추는 빈칸(slot)을 찾는다.
+# *주어진* 확신도의 열에서는 문턱값을 높여도 루프가 줄지 않는다([halting.threshold-monotone][]). 글에서는 줄 수 있다. 그냥
+# 믿지 말고 찾아보자. 세 자리 합에서, 문턱값을 높였더니 더 일찍 멈추는 빈칸(slot)을 찾는다.
 
 # %%
 small = test_set("carry-heavy", digits=3, count=200, seed=0)
@@ -342,9 +345,9 @@ print("loops of its slots at 0.99:", *careful[row, asked.asked[row]].tolist())
 assert len(earlier) > 0
 
 # %% [markdown] lang="en"
-# At 0.90 the slots before it stop too soon, and go on showing what they believed then; the slot that depends on them is left
-# with poor news and needs long to make up its mind. At 0.99 they think once more, the news is good, and it is done sooner.
-# Thresholds change what others see. So no test of this package claims it, and no page should.
+# At 0.90 the slots before it stop too soon, and go on showing what they believed then; the slot that depends on them is
+# left with poor news and needs long to make up its mind. At 0.99 they think once more, the news is good, and it is done
+# sooner. Thresholds change what others see. So no test of this package claims it, and no page should.
 #
 # ## What surprised us {#surprise}
 #
@@ -352,9 +355,9 @@ assert len(earlier) > 0
 # loops:
 
 # %% [markdown] lang="ko"
-# 0.90에서는 앞의 빈칸들이 너무 일찍 멈추어, 그때 믿던 것을 내내 보인다. 거기에 기대는 빈칸은 나쁜 소식을 안고 오래 망설인다.
-# 0.99에서는 앞의 빈칸들이 한 번 더 생각하고, 소식이 좋으니 더 빨리 끝난다. 문턱값은 다른 토큰이 보는 것을 바꾼다. 그래서 이
-# 패키지의 어떤 시험도 그런 주장을 하지 않으며, 어떤 글도 해서는 안 된다.
+# 0.90에서는 앞의 빈칸들이 너무 일찍 멈추어, 그때 믿던 것을 내내 보인다. 거기에 기대는 빈칸은 나쁜 소식을 안고 오래
+# 망설인다. 0.99에서는 앞의 빈칸들이 한 번 더 생각하고, 소식이 좋으니 더 빨리 끝난다. 문턱값은 다른 토큰이 보는 것을
+# 바꾼다. 그래서 이 패키지의 어떤 시험도 그런 주장을 하지 않으며, 어떤 글도 해서는 안 된다.
 #
 # ## 뜻밖이었던 것 {#surprise}
 #
@@ -385,10 +388,10 @@ assert max(by_prompt[2]) == max(by_prompt[6]) == 0
 # (`Evidence` has `confidence` and `previous_confidence`; inherit from `Fixed` and write `ready`.)
 
 # %% [markdown] lang="ko"
-# 한 루프짜리 프롬프트를 두고 두 루프를 생각하면 완벽한데, 여섯 루프를 생각하면 절반 넘게 틀린다. 프롬프트에 한 루프만 더 주면
-# 하나도 놓치지 않는다. 훈련에서는 배치의 모든 토큰이 같은 수의 루프를 돈다. 그러니 루프 1에서 멈춘 프롬프트를 루프 5의 답이
-# 읽는다면 이 모델이 한 번도 본 적 없는 것을 읽는 셈이고, 루프를 거듭할수록 낯선 데로 멀어진다. 일찍 멈추어도 되는 것과 그것을
-# 익힌 것은 다르다.
+# 한 루프짜리 프롬프트를 두고 두 루프를 생각하면 완벽한데, 여섯 루프를 생각하면 절반 넘게 틀린다. 프롬프트에 한 루프만 더
+# 주면 하나도 놓치지 않는다. 훈련에서는 배치의 모든 토큰이 같은 수의 루프를 돈다. 그러니 루프 1에서 멈춘 프롬프트를 루프
+# 5의 답이 읽는다면 이 모델이 한 번도 본 적 없는 것을 읽는 셈이고, 루프를 거듭할수록 낯선 데로 멀어진다. 일찍 멈추어도
+# 되는 것과 그것을 익힌 것은 다르다.
 #
 # ## 연습 문제 {#exercises}
 #
@@ -420,12 +423,13 @@ class SureTwice(Fixed):
 check_sure_twice(SureTwice(6))
 
 # %% [markdown] lang="en"
-# **2.** The adder that writes digit after digit has such a counterexample too: a sum in which *some token of the answer* stops
-# earlier when *the prompt's* threshold is higher. Find one, and the two thresholds. (The answer's threshold is 0.9999.)
+# **2.** The adder that writes digit after digit has such a counterexample too: a sum in which *some token of the answer*
+# stops earlier when *the prompt's* threshold is higher. Find one, and the two thresholds. (The answer's threshold is
+# 0.9999.)
 
 # %% [markdown] lang="ko"
-# **2.** 숫자를 하나씩 쓰는 덧셈 모델에도 그런 반례가 있다. *프롬프트*의 문턱값을 높였더니 *답의 어떤 토큰*이 더 일찍 멈추는
-# 합이다. 합과 두 문턱값을 찾아보자. (답의 문턱값은 0.9999이다.)
+# **2.** 숫자를 하나씩 쓰는 덧셈 모델에도 그런 반례가 있다. *프롬프트*의 문턱값을 높였더니 *답의 어떤 토큰*이 더 일찍
+# 멈추는 합이다. 합과 두 문턱값을 찾아보자. (답의 문턱값은 0.9999이다.)
 
 
 # %%
@@ -449,8 +453,8 @@ def check_counterexample(problem, low, high):
 check_counterexample("8533+8468", low=0.3, high=0.9)
 
 # %% [markdown] lang="en"
-# The rules are [`looplm.loop.halting`][looplm.loop.halting], their clauses [the spec's page](../spec/halting.md). The next
-# chapter takes the rule that waits for its neighbours to where it is needed.
+# The rules are [`looplm.loop.halting`][looplm.loop.halting], their clauses [the spec's page](../spec/halting.md). The
+# next chapter takes the rule that waits for its neighbours to where it is needed.
 
 # %% [markdown] lang="ko"
 # 규칙은 [`looplm.loop.halting`][looplm.loop.halting]에, 조항은 [명세](../spec/halting.ko.md)에 있다. 다음 장에서는 이웃을
