@@ -72,7 +72,7 @@ import looplm
 from looplm.data.addition import add, ask
 from looplm.data.addition_sets import test_set
 from looplm.loop.injection import inject
-from looplm.models.looped import LoopLM, State
+from looplm.models.looped import LoopLM
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
