@@ -157,10 +157,8 @@ for (name, adder), colour in zip(adders.items(), ("#3f7fd9", "#d98a3f"), strict=
     lengths.plot(range(1, 13), unnormed, ":", color=colour, label=f"{name}, before")
     lengths.plot(range(1, 13), after, "o-", ms=3, color=colour, label=f"{name}, after")
     turns.plot(range(2, 13), cosines[name], "o-", ms=3, color=colour, label=name)
-lengths.set(
-    xlabel="loop 루프", ylabel="length of the state 상태의 길이", ylim=(0, None)
-)
-turns.set(xlabel="loop 루프", ylabel="cosine with the loop before 앞 루프와의 코사인")
+lengths.set(xlabel="loop 루프", ylabel="length 길이", ylim=(0, None))
+turns.set(xlabel="loop 루프", ylabel="cosine 코사인")
 for axes in (lengths, turns):
     axes.grid(alpha=0.4)
     axes.spines[["top", "right"]].set_visible(False)
@@ -197,13 +195,13 @@ def without_later_x0(adder):
     return forgetful
 
 
-print(f"of {len(sums)} sums solved after loop   1  2  3  4  5  6")
+print(f"of {len(sums)} sums solved after loop      1   2   3   4   5   6")
 right = {}
 for name, adder in adders.items():
     for way, model in (("every", adder), ("first", without_later_x0(adder))):
         logits = model(questions[name].tokens, num_loops=6)
         right[name, way] = solved(logits, questions[name])
-        print(f"{name:15} x0 at {way:6}", *(f"{n:5}" for n in right[name, way]))
+        print(f"{name:15} x0 at {way:6}", *(f"{n:3}" for n in right[name, way]))
 assert right["all at once", "first"][-1] == 0
 assert right["digit by digit", "first"][-1] == len(sums)
 
