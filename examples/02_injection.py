@@ -37,8 +37,8 @@
 #
 # $$u_l = h_{l-1} + x_0 \quad (\texttt{every}), \qquad u_l = h_{l-1} + [l = 1]\, x_0 \quad (\texttt{first})$$
 #
-# and the loop signal, if there is one ([injection.every-loop][], [injection.first-loop][]). Suppose that the state comes
-# to rest, at $h^*$. Then it solves one of two equations:
+# where the bracket is 1 at loop 1 and 0 after it, and the loop signal, if there is one ([injection.every-loop][],
+# [injection.first-loop][]). Suppose that the state comes to rest, at $h^*$. Then it solves one of two equations:
 #
 # $$h^* = \mathrm{norm}\big(\mathrm{block}(h^* + x_0)\big), \qquad h^* = \mathrm{norm}\big(\mathrm{block}(h^*)\big)$$
 #
@@ -52,8 +52,8 @@
 #
 # $$u_l = h_{l-1} + x_0 \quad (\texttt{every}), \qquad u_l = h_{l-1} + [l = 1]\, x_0 \quad (\texttt{first})$$
 #
-# 루프 신호가 있으면 그것도 더한다([injection.every-loop][], [injection.first-loop][]). 상태가 $h^*$에 이르러 쉰다고 하자.
-# 그 상태는 다음 두 식 가운데 하나의 해이다.
+# 대괄호는 루프 1에서 1, 그 뒤로는 0이다. 루프 신호가 있으면 그것도 더한다([injection.every-loop][],
+# [injection.first-loop][]). 상태가 $h^*$에 이르러 쉰다고 하자. 그 상태는 다음 두 식 가운데 하나의 해이다.
 #
 # $$h^* = \mathrm{norm}\big(\mathrm{block}(h^* + x_0)\big), \qquad h^* = \mathrm{norm}\big(\mathrm{block}(h^*)\big)$$
 #

@@ -130,7 +130,7 @@ print("place", *(f"{place:5}" for place in places.tolist()))
 #
 # $$\mathrm{score} = \frac{q \cdot k}{\sqrt{K}} + 10\, w_{p_k - p_q,\;\text{same number?}}, \qquad |p_k - p_q| \le 1$$
 #
-# Here is what each token (row) of 978 + 457 may see (columns), and beside it the same with RoPE, which sees all.
+# Here is what each token (row) of 68915 + 62898 may see (columns), and beside it the same with RoPE, which sees all.
 
 # %% [markdown] lang="ko"
 # 어텐션(attention)은 두 자리 $p$의 차이마다 배운 수를 더하는데, 두 토큰이 어디에 있든 같은 수이다. 한 자리보다 멀리
@@ -138,15 +138,16 @@ print("place", *(f"{place:5}" for place in places.tolist()))
 #
 # $$\mathrm{score} = \frac{q \cdot k}{\sqrt{K}} + 10\, w_{p_k - p_q,\;\text{same number?}}, \qquad |p_k - p_q| \le 1$$
 #
-# 978 + 457의 토큰(행)이 저마다 볼 수 있는 것(열)이다. 곁에는 모두 보는 RoPE를 놓았다.
+# 68915 + 62898의 토큰(행)이 저마다 볼 수 있는 것(열)이다. 곁에는 모두 보는 RoPE를 놓았다.
 
 # %%
 adder = looplm.load("adder")
-rope = looplm.LoopLM(
-    load_preset("first-light-rope").model
-)  # untrained; only what it sees
+rope = looplm.LoopLM(load_preset("first-light-rope").model)  # only what it sees
+longer = problems_of([parse_problem("68915+62898")])
+tokens = write(longer, "double-reversed").tokens
 fig, both = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
-labels = [SYMBOLS[token].strip("<>")[:1] for token in tokens[0].tolist()]
+shorter = {"<bos>": "^", "<eos>": "$"}
+labels = [shorter.get(SYMBOLS[t], SYMBOLS[t]) for t in tokens[0].tolist()]
 seen = {}
 for axes, (name, model) in zip(
     both, {"digit places 자릿수 위치": adder, "RoPE": rope}.items(), strict=True
@@ -223,12 +224,8 @@ for kind, colour, shift in (
 axes.set(xlabel="longest chain 가장 긴 사슬", ylabel="share 비율")
 axes.legend(fontsize=9)
 axes.spines[["top", "right"]].set_visible(False)
-print(
-    {
-        kind: f"{share:.1%} have a chain of 6 or more"
-        for kind, share in long_chains.items()
-    }
-)
+for kind, share in long_chains.items():
+    print(f"{kind:12} {share:.1%} have a chain of 6 or more")
 assert long_chains["uniform"] < 0.01 < 0.5 < long_chains["carry-heavy"]
 assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7).all()
 

@@ -58,6 +58,7 @@ import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import torch
@@ -211,11 +212,11 @@ print(
 # 적는다([training.log][]). 그래서 몇 해가 지난 뒤에도 어느 규칙이 바뀌었는지를 `looplm spec stale`이 알려 줄 수 있다.
 
 # %%
-print(*sorted(path.name for path in folder.iterdir()))
+print(fill(" ".join(sorted(path.name for path in folder.iterdir()))))
 header, first_step, *_ = (folder / "log.jsonl").read_text().splitlines()
 header = json.loads(header)
 print("header:", *header)
-print("rules: ", *header["clauses"][-4:])
+print("rules: ", *header["clauses"][-2:])
 print("a step:", *json.loads(first_step))
 cells = json.loads((folder / "summary.json").read_text())["results"][0]["cells"]
 for cell in cells[:2]:
@@ -239,7 +240,7 @@ weights.write_bytes(damaged)
 try:
     looplm.load(folder)
 except InputError as error:
-    print(str(error).replace(str(folder), "run"))
+    print(fill(str(error).replace(str(folder), "run")))
 else:
     raise AssertionError("a flipped bit went unnoticed")
 
@@ -313,8 +314,8 @@ print(
 print(f"the noise {parallel.training.state_noise}")
 
 # %% [markdown] lang="en"
-# Almost half the size of what it disturbs: that is a lot of noise. It blurs what need not be told apart, such as
-# how many places a carry has already come, and leaves only what is needed, whether there is one.
+# Almost half the size of what it disturbs: that is a lot of noise. It blurs what need not be told apart, such as how many
+# places a carry has already come, and leaves only what is needed, whether there is one.
 #
 # ## What surprised us {#surprise}
 #

@@ -33,9 +33,8 @@
 # %%
 import os
 
-os.environ.setdefault(
-    "TRITON_INTERPRET", "1"
-)  # before Triton is imported: no GPU needed
+# Before Triton is imported: its interpreter needs no GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 import inspect
 import math
 from importlib.util import find_spec

@@ -65,6 +65,7 @@
 # %%
 import json
 from dataclasses import replace
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 
@@ -137,7 +138,7 @@ for line in plan.lines:
 assert plan.fits
 
 too_much = make_plan(find_workload("medium"), load_profile("rtx4090"), rows=64)
-print("\nmedium, 64 rows at once:", too_much.refusal)
+print(fill(f"medium, 64 rows at once: {too_much.refusal}"))
 assert not too_much.fits
 
 # %% [markdown] lang="en"
