@@ -147,7 +147,8 @@ assert not too_much.fits
 # ## Which wall? {#walls}
 #
 # One row of a small model hits the cache's wall: its weights are read in every loop. More rows share that reading, so
-# tokens get cheaper, until something else runs out that they do not share, each row's own keys and values, or operations.
+# tokens get cheaper, until they want what they cannot share: operations, or each row's own keys and values. Where those
+# no longer fit into the last cache, all is read from memory, and the line falls.
 
 # %% [markdown] lang="ko"
 # 들어가지 않는 스텝은 시작하기 전에 거절하고, 무엇이면 들어가는지 알려 준다([hardware.refusal][]).
@@ -155,7 +156,8 @@ assert not too_much.fits
 # ## 어느 벽인가 {#walls}
 #
 # 작은 모델의 한 행은 캐시의 벽에 부딪힌다. 루프마다 가중치를 읽기 때문이다. 행이 늘면 그 읽기를 나누므로 토큰의 값이
-# 싸지다가, 나누지 못하는 것, 곧 행마다 제 것인 키와 값이나 연산이 바닥나면 멎는다.
+# 싸지다가, 나누지 못하는 것, 곧 연산이나 행마다 제 것인 키와 값이 발목을 잡는다. 키와 값이 마지막 캐시에 더는 들어가지
+# 않으면 모두 메모리에서 읽게 되어 선이 내려간다.
 
 # %%
 work = find_workload("looplm-256")
