@@ -30,7 +30,13 @@ print("hello")
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+LONG = {"03_halting", "06_training", "07_kernel"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in SCRIPTS],
+)
 def test_a_walkthrough_runs_as_a_script(script: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, script],
