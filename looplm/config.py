@@ -276,8 +276,17 @@ def load_preset(name: str, **training: Any) -> Preset:
     """
     table = _read(name)
     given = {key: value for key, value in training.items() if value is not None}
-    table = _merge(table, {"name": name, "training": given})
+    table = merge(table, {"name": name, "training": given})
     return parse(Preset, table, where=f"preset {name!r}")
+
+
+def derive_preset(name: str, changes: dict[str, Any]) -> Preset:
+    """The preset of this name with the settings of a table in place of its own.
+
+    Raises:
+        InputError: if there is no such preset, or a setting is unknown or out of its range.
+    """
+    return parse(Preset, merge(merge(_read(name), {"name": name}), changes), where=f"preset {name!r}, changed")
 
 
 def parse(kind: type[Config], table: dict[str, Any], where: str) -> Config:
@@ -324,12 +333,13 @@ def _read(name: str) -> dict[str, Any]:
         raise InputError(f"There is no preset {name!r}; there are: {', '.join(preset_names())}.")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     parent = table.pop("extends", None)
-    return _merge(_read(parent), table) if parent else table
+    return merge(_read(parent), table) if parent else table
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A table with another laid over it: tables are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
