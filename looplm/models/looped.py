@@ -77,6 +77,8 @@ class LoopLM(nn.Module):
         self.loop_signal = LoopSignal(config)
         self.state_norm = make_norm(config) if config.state_norm else nn.Identity()
         self.head_norm = make_norm(config)
+        signal = config.width if config.loop_signal != "none" else 0
+        self.gate = nn.Linear(config.width + signal, 1) if config.gate else None  # drawn last: it changes no other weight
 
     def forward(
         self,
@@ -161,6 +163,20 @@ class LoopLM(nn.Module):
         """
         return linear(self.head_norm(h), self.embedding.weight)
 
+    def halt_prob(
+        self, h: Annotated[Tensor, Float("B T D")], l: int | Annotated[Tensor, Int("B")]
+    ) -> Annotated[Tensor, Float("B T")] | None:
+        """What the gate gives after loop l, a logistic function of the state and the loop signal; None without a gate.
+
+        Source: the LoopLM plan, section 4.3.
+        Spec: [halting.gate-probability][].
+        """
+        if self.gate is None:
+            return None
+        signal = self.loop_signal(l)
+        seen = h if isinstance(signal, float) else torch.cat((h, signal.expand_as(h)), -1)
+        return self.gate(seen)[..., 0].sigmoid()
+
     @torch.no_grad()
     def think(
         self,
@@ -217,7 +233,8 @@ class LoopLM(nn.Module):
             goes_on = stepped if offer == "no-freeze" else h
             loops_taken = loops_taken + active
             logits = self.read(h)
-            seen = observe(l, h, before, logits, guess, confidence, answer, active, cache.waited_for)
+            asked = (guess, confidence, answer, active, cache.waited_for, self.halt_prob(h, l))
+            seen = observe(l, h, before, logits, *asked)
             guess, confidence = seen.guess, seen.confidence
             active = active & ~halting(seen)
             if keep_every_loop:
