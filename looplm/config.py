@@ -396,6 +396,6 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and "rule" not in value  # settings belong to their rule
-        merged[key] = merge(old, value) if both else value
+        kept = isinstance(old, dict) and isinstance(value, dict) and "rule" not in value  # settings belong to their rule
+        merged[key] = merge(merged[key], value) if kept else value
     return merged

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from looplm.checkpoint import load
-from looplm.config import Preset, derive_preset, merge, parse
+from looplm.config import Preset, derive_preset, load_preset, merge, parse
 from looplm.errors import InputError
 from looplm.experiments.measures import MEASURES
 from looplm.experiments.provenance import circumstances
@@ -162,11 +162,20 @@ class Cell:
     @property
     def key(self) -> str:
         """A name for its run: the same for all that train the same model in the same way."""
-        parts = (self.preset.model, self.preset.data, self.preset.training)
+        parts = (self.preset.model, self.preset.data, self.preset.training, *((self.preset.gate,) if self.preset.gate else ()))
         # without what is as by default, so that a setting that is added to the package changes no name
         trained = [TypeAdapter(type(part)).dump_python(part, mode="json", exclude_defaults=True) for part in parts]
         digest = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.preset.name}-{digest}-{self.seed}"
+
+    @property
+    def without_gate(self) -> "Cell":
+        """The model that a gate is trained for; itself, if it has none."""
+        if self.preset.gate is None:
+            return self
+        halting = load_preset(self.preset.name).halting if self.preset.halting.rule == "gate" else self.preset.halting
+        plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
+        return Cell(levels=self.levels, preset=plain, seed=self.seed)
 
 
 def study_names() -> list[str]:
@@ -207,15 +216,18 @@ def run_study(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread)
     try:
-        # a model that two cells share is trained once: its cells are one task
+        # cells that share a model are one task, so that it is trained once
         tasks: dict[str, list[int]] = {}
         for number, cell in enumerate(cells):
-            tasks.setdefault(cell.key, []).append(number)
-        pending = {pool.submit(make_cell, cells[numbers[0]], study.measures, folder): numbers for numbers in tasks.values()}
+            tasks.setdefault(cell.without_gate.key, []).append(number)
+        pending = {
+            pool.submit(make_cells, [cells[number] for number in numbers], study.measures, folder): numbers
+            for numbers in tasks.values()
+        }
         for done in as_completed(pending):
-            for number in pending[done]:
-                made[number] = {"levels": dict(cells[number].levels), **done.result()}
-            on_message(f"{len(made)} of {len(cells)}: {cells[pending[done][0]].label}")
+            for number, cell_made in zip(pending[done], done.result(), strict=True):
+                made[number] = {"levels": dict(cells[number].levels), **cell_made}
+                on_message(f"{len(made)} of {len(cells)}: {cells[number].label}")
     except BaseException:
         pool.shutdown(wait=True, cancel_futures=True)
         raise
@@ -228,11 +240,21 @@ def run_study(
     }
 
 
+def make_cells(cells: Sequence[Cell], measures: Mapping[str, Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Cells that share a model, one after another."""
+    return [make_cell(cell, measures, folder) for cell in cells]
+
+
 def make_cell(cell: Cell, measures: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """One cell, as the summary holds it; what is there already is not made again."""
-    run = folder / "runs" / cell.key
+    run, device = folder / "runs" / cell.key, torch.device("cpu")
     if not run.exists():
-        run_preset(cell.preset, cell.seed, run, torch.device("cpu"))
+        model_of = None
+        if cell.preset.gate:
+            model_of = folder / "runs" / cell.without_gate.key
+            if not model_of.exists():
+                run_preset(cell.without_gate.preset, cell.seed, model_of, device)
+        run_preset(cell.preset, cell.seed, run, device, model_of=model_of)
     (result,) = read_summary(run)["results"]
     found = {name: _measured(name, settings, run, folder) for name, settings in measures.items()}
     return {

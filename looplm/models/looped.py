@@ -101,15 +101,18 @@ class LoopLM(nn.Module):
 
         Spec: [architecture.loop][], [training.state-noise][].
         """
-        states = self._states(tokens, num_loops, start, noise)
+        states = self.states(tokens, num_loops, start, noise)
         return torch.stack([self.read(h) for l, h in enumerate(states, 1) if l >= first_read])
 
     def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: float = 0.0) -> State:
         """The state after `num_loops` loops from 0, to start another pass from."""
-        *_, h = self._states(tokens, num_loops, noise=noise)
+        *_, h = self.states(tokens, num_loops, noise=noise)
         return State(h, num_loops)
 
-    def _states(self, tokens: Tensor, num_loops: int, start: State | None = None, noise: float = 0.0) -> Iterator[Tensor]:
+    def states(
+        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, start: State | None = None, noise: float = 0.0
+    ) -> Iterator[Tensor]:
+        """The state after each of `num_loops` loops; arguments as for the forward pass."""
         x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool))
         before = start.loops if start else 0
         h = start.h if start else torch.zeros_like(x0)
