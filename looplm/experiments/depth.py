@@ -20,7 +20,7 @@ from looplm.data.addition import PAD, Problems
 from looplm.data.addition_sets import chain_set, test_set
 from looplm.evaluate.accuracy import TEST_KINDS, exact_match
 from looplm.evaluate.figures import depth_figure, save_figure
-from looplm.experiments.measures import questions_of, solved_after_each_loop
+from looplm.experiments.measures import questions_of, rank_correlation, solved_after_each_loop
 from looplm.experiments.provenance import circumstances
 from looplm.files import refuse_existing, to_json, write_file
 from looplm.loop.halting import ByRole, Fixed, HaltingRule, make_halting
@@ -165,12 +165,6 @@ def block_evaluations(
         "no-freeze": 1.0 * behind,
     }[offer]
     return (loops_taken + extra).sum(1).double()
-
-
-def rank_correlation(x: Annotated[Tensor, Float("N")], y: Annotated[Tensor, Float("N")]) -> float:
-    """Spearman's: Pearson's correlation of the ranks, ties sharing their mean rank; nan if one of both is constant."""
-    ranks = torch.stack([(values[:, None] > values).sum(1) + (values[:, None] == values).sum(1) / 2 for values in (x, y)])
-    return float(torch.corrcoef(ranks.double())[0, 1])
 
 
 def read_depth(path: Path) -> list[dict[str, Any]]:

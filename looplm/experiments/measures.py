@@ -5,7 +5,7 @@ plain numbers, accuracies as shares; a curve is a list over loops 1, 2, ...
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from looplm.config import HaltingConfig, parse
 from looplm.data.addition import PAD, Problems, Questions, ask
-from looplm.data.addition_sets import test_set
+from looplm.data.addition_sets import chain_set, test_set
 from looplm.evaluate.accuracy import TEST_KINDS, exact_match
 from looplm.loop.halting import Fixed, HaltingRule, make_halting
 from looplm.models.looped import LoopLM, State
-from looplm.shapes import Bool
+from looplm.shapes import Bool, Float
 
 _ROWS = 50
 
@@ -106,12 +107,100 @@ def dynamics(model: LoopLM, run: Path, *, digits: int, n: int, seed: int, most: 
     return Measured(values, {name: [round(float(x), 6) for x in curve] for name, curve in curves.items()})
 
 
+def chains(model: LoopLM, run: Path, *, digits: int, chains: Sequence[int], n: int, seed: int) -> Measured:
+    """Sums solved, and the most loops of an answer token, by the longest carry chain of the sum; own halting rule."""
+    assert model.preset is not None
+    found = [exact_match(model, chain_set(chain, digits, n, seed), make_halting(model.preset.halting)) for chain in chains]
+    x = torch.tensor(chains).repeat_interleave(n)
+    correlation = rank_correlation(x.double(), torch.cat([made.most_loops for made in found]).double())
+    curves = {
+        "chain": [float(chain) for chain in chains],
+        "right_by_chain": [share(made.solved) for made in found],
+        "loops_by_chain": [round(float(made.most_loops.double().mean()), 3) for made in found],
+    }
+    return Measured({"spearman": 0.0 if correlation != correlation else round(correlation, 4)}, curves)
+
+
+@torch.no_grad()
+def rules(
+    model: LoopLM, run: Path, *, rules: Mapping[str, dict[str, Any]], digits: Sequence[int], n: int, seed: int
+) -> Measured:
+    """Accuracy and work under each of some halting rules, by digits, both kinds of sum: the frontier."""
+    rows: list[dict[str, Any]] = []
+    for kind in TEST_KINDS:
+        for count in digits:
+            problems = test_set(kind, count, n, seed)
+            for name, table in rules.items():
+                config = parse(HaltingConfig, table, where=f"the rule {name!r}")
+                if config.rule == "gate" and model.gate is None:
+                    continue
+                made = exact_match(model, problems, make_halting(config))
+                row = {"set": kind, "digits": count, "n": n, "rule": name, "correct": int(made.solved.sum())}
+                rows.append(row | {"work": round(float(made.block_evaluations.mean()), 2)})
+    values = {f"right.{row['rule']}.{row['set']}.{row['digits']}": row["correct"] / n for row in rows}
+    values |= {f"rule_work.{row['rule']}.{row['set']}.{row['digits']}": row["work"] for row in rows}
+    return Measured(values, notes={"rows": rows})
+
+
+@torch.no_grad()
+def calibration(model: LoopLM, run: Path, *, digits: Sequence[int], loops: int, n: int, seed: int) -> Measured:
+    """How often a guess is right, by the confidence in it and by the gate: ten bins, answer tokens, loops 1 to `loops`.
+
+    The expected calibration error is the mean distance of a bin's share of right guesses from its mean prediction,
+    weighted by the bin's tokens.
+
+    Source: Guo et al. 2017, On calibration of modern neural networks, equation 3, arXiv:1706.04599.
+    """
+    assert model.preset is not None
+    values, tables = {}, {}
+    for count in digits:
+        said: dict[str, list[Tensor]] = {"confidence": [], "gate": []}
+        right = []
+        for kind in TEST_KINDS:
+            for questions in questions_of(model, test_set(kind, count, n, seed)):
+                for l, h in enumerate(model.states(questions.tokens, loops), 1):
+                    best = model.read(h).softmax(-1).max(-1)
+                    gate = model.halt_prob(h, l)
+                    said["confidence"].append(best.values[questions.asked])
+                    said["gate"].append(
+                        torch.full_like(best.values, torch.nan)[questions.asked] if gate is None else gate[questions.asked]
+                    )
+                    right.append((best.indices == questions.targets)[questions.asked])
+        truth = torch.cat(right).double()
+        for name, parts in said.items():
+            predicted = torch.cat(parts).double()
+            if bool(predicted.isnan().any()):
+                continue
+            bins = [(predicted >= low / 10) & (predicted < (low + 1) / 10 + (low == 9)) for low in range(10)]
+            tables[f"{name}.{count}"] = [
+                {
+                    "n": int(of.sum()),
+                    "predicted": round(float(predicted[of].mean()), 4),
+                    "right": round(float(truth[of].mean()), 4),
+                }
+                for of in bins
+                if bool(of.any())
+            ]
+            error = sum(row["n"] * abs(row["predicted"] - row["right"]) for row in tables[f"{name}.{count}"]) / len(truth)
+            values[f"calibration_error.{name}.{count}"] = round(error, 4)
+    return Measured(values, notes=tables)
+
+
+def rank_correlation(x: Annotated[Tensor, Float("N")], y: Annotated[Tensor, Float("N")]) -> float:
+    """Spearman's: Pearson's correlation of the ranks, ties sharing their mean rank; nan if one of both is constant."""
+    ranks = torch.stack([(values[:, None] > values).sum(1) + (values[:, None] == values).sum(1) / 2 for values in (x, y)])
+    return float(torch.corrcoef(ranks.double())[0, 1])
+
+
 Measure = Callable[..., Measured]
 MEASURES: dict[str, Measure] = {
     "convergence": convergence,
     "accuracy": accuracy,
     "loops": loops,
     "dynamics": dynamics,
+    "chains": chains,
+    "rules": rules,
+    "calibration": calibration,
 }
 """By the names that a study's file gives."""
 

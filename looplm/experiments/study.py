@@ -38,8 +38,8 @@ Text = dict[Literal["en", "ko"], str]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Impossible:
-    """A combination of levels that cannot be, and why."""
+class LeftOut:
+    """Combinations of levels that are not trained, and why."""
 
     levels: dict[str, str]
     why: Text
@@ -90,6 +90,7 @@ class Curve:
 
     curve: str
     y: str
+    x: str = "loop"
     percent: bool = False
     facet: str | None = None
     """A factor: one panel for each of its levels."""
@@ -105,7 +106,7 @@ class Study:
     """Changes of every cell; `preset` names what is changed."""
     factors: dict[str, dict[str, dict[str, Any]]]
     """Factor → level → the settings that it changes."""
-    impossible: tuple[Impossible, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     seeds: tuple[int, ...]
     measures: dict[str, dict[str, Any]]
     """What is measured, with the settings of each measure."""
@@ -119,7 +120,7 @@ class Study:
     def _consistent(self) -> Self:
         if unknown := set(self.measures) - set(MEASURES):
             raise ValueError(f"unknown measures {', '.join(sorted(unknown))}; there are: {', '.join(MEASURES)}")
-        named = [dict(i.levels) for i in self.impossible]
+        named = [dict(i.levels) for i in self.left_out]
         named += [{q.factor: level} for q in self.questions if q.factor for level in (q.level, q.against) if level]
         named += [
             {name: level}
@@ -137,7 +138,7 @@ class Study:
         """Every combination of levels that can be, with every seed."""
         for combination in itertools.product(*self.factors.values()):
             levels = dict(zip(self.factors, combination, strict=True))
-            if any(item.levels.items() <= levels.items() for item in self.impossible):
+            if any(item.levels.items() <= levels.items() for item in self.left_out):
                 continue
             changes = dict(self.base)
             for factor, level in levels.items():
