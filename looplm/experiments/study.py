@@ -55,6 +55,7 @@ class Question:
 
     ask: Text
     value: str
+    kind: Literal["percent", "number"] = "percent"
     where: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
     """Only for cells with these levels."""
     factor: str | None = None
@@ -77,7 +78,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Column:
-    """A column of the study's table: the mean of a value over seeds, and its range."""
+    """A column of the study's table: the mean of a value over seeds, and its least and most."""
 
     value: str
     label: Text
