@@ -104,7 +104,7 @@ class Fixed:
         ready = (seen.l >= self.min_loops) & self.ready(seen)
         if self.in_order:
             waiting = (seen.answer & seen.active & ~ready).cummax(1).values
-            ready = ready & ~waiting & (seen.l >= seen.waited_for)
+            ready = ready & (~seen.answer | (~waiting & (seen.l >= seen.waited_for)))
         return ready | (seen.l >= self.max_loops)
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
