@@ -153,7 +153,7 @@ class TrainingConfig:
     score: Literal["second-half", "all"] = "second-half"
     """The loops whose predictions are scored."""
     not_known_yet: bool = False
-    """Slots learn to predict `<slot>` after loops by which the carry into them cannot have come; scores all loops."""
+    """Slots learn to predict `<slot>` after loops by which the carry into them cannot have come."""
     peak_learning_rate: float = Field(default=3e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
     warmup_steps: int = Field(default=100, ge=0)
@@ -166,8 +166,8 @@ class TrainingConfig:
     def _consistent(self) -> Self:
         if self.min_loops > self.max_loops:
             raise ValueError(f"`min_loops` ({self.min_loops}) must not exceed `max_loops` ({self.max_loops})")
-        if self.not_known_yet and (self.score != "all" or self.restart_share > 0):
-            raise ValueError("`not_known_yet` counts loops from the state 0: it needs `score = 'all'` and `restart_share = 0`")
+        if self.not_known_yet and self.score != "all":
+            raise ValueError("`not_known_yet` says what is right after every loop: it needs `score = 'all'`")
         return self
 
     def clauses(self) -> tuple[str, ...]:

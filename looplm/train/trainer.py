@@ -92,7 +92,11 @@ def _loss_of(
         targets = asked.targets[rows]
         if config.not_known_yet:
             assert asked.distance is not None, "a preset that says so asks in parallel"
-            targets = targets_by_loop(targets, asked.distance[rows], plan.num_loops, SLOT)
+            if plan.stale:
+                targets = targets_by_loop(targets, asked.distance[rows], 1, plan.num_loops)
+            else:
+                targets = targets_by_loop(targets, asked.distance[rows], plan.before + 1, plan.before + plan.num_loops, SLOT)
+            targets = targets[plan.first_scored - 1 :]
         return answer_loss(logits, targets, asked.asked[rows])
 
 
