@@ -94,8 +94,9 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # - `StateChange`: ready when a loop moves the state by less than this part of its length ([halting.state-change][]).
 # - `PrefixStability`: ready when settled *and* no answer token before it still thinks ([halting.prefix-stability][]).
 #
-# A rule is a function of [`Evidence`][looplm.loop.halting.Evidence]: what the loops so far gave. So we can walk along the
-# run above with each rule, and ask where it would have stopped every token.
+# A learned gate is a sixth, but it must be trained first ([halting.gate][]). A rule is a function of
+# [`Evidence`][looplm.loop.halting.Evidence]: what the loops so far gave. So we can walk along the run above with each
+# rule, and ask where it would have stopped every token.
 
 # %% [markdown] lang="ko"
 # 루프 1 뒤에는 일곱 짐작 가운데 넷이 틀렸고, 틀린 것 하나는 96 %나 확신한다. 루프 2 뒤에는 모두 맞는다.
@@ -109,8 +110,9 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # - `StateChange`: 루프가 상태를 그 길이의 이 비율보다 적게 옮기면 준비된다([halting.state-change][]).
 # - `PrefixStability`: 제 생각이 굳었고 *그리고* 앞의 답 토큰이 모두 멈추었으면 준비된다([halting.prefix-stability][]).
 #
-# 규칙은 [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프가 준 것을 보고 답하는 함수이다. 그러므로 위의
-# 생각을 규칙마다 따라가며, 어디에서 토큰을 멈추었을지 물을 수 있다.
+# 여섯째로 학습된 게이트(gate)가 있는데, 이것은 먼저 훈련해야 한다([halting.gate][]). 규칙은
+# [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프가 준 것을 보고 답하는 함수이다. 그러므로 위의 생각을
+# 규칙마다 따라가며, 어디에서 토큰을 멈추었을지 물을 수 있다.
 
 
 # %%
@@ -270,6 +272,10 @@ maps = {
             "confidence": [
                 ByRole(Confidence(64, threshold=t), rest) for t in thresholds
             ],
+            "confidence, in order": [
+                ByRole(Confidence(64, threshold=t, in_order=True), rest)
+                for t in (0.9, 0.99, 0.999)
+            ],
             "state change": [
                 ByRole(StateChange(64, epsilon=e), rest) for e in (0.3, 0.1, 0.03, 0.01)
             ],
@@ -283,7 +289,7 @@ maps = {
 fig, both = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
 found = {}
 for axes, (title, (model, ways)) in zip(both, maps.items(), strict=True):
-    for (name, way), marker in zip(ways.items(), "osD^", strict=False):
+    for (name, way), marker in zip(ways.items(), "osv^D", strict=False):
         tried = [exact_match(model, problems, rule) for rule in way]
         found[title, name] = [int(made.solved.sum()) for made in tried]
         work = [made.block_evaluations.mean().item() for made in tried]
@@ -298,12 +304,14 @@ for (title, name), right in found.items():
     print(f"{title.split(' 한')[0]:15} {name:30}", *right)
 assert max(found["all at once 한꺼번에", "confidence"]) < len(problems)
 assert max(found["all at once 한꺼번에", "prefix stability"]) == len(problems)
+assert max(found["all at once 한꺼번에", "confidence, in order"]) == len(problems)
 
 # %% [markdown] lang="en"
 # Read it in both directions. On the left, confidence with a prompt that runs all loops costs more than two fixed loops
 # for all, and buys nothing: halting the answer alone forgets that most tokens stand in the prompt. On the right, no
-# threshold of confidence reaches the top; prefix stability does, at a fraction of the fixed loops' work. These curves
-# show a trade, they do not choose: whoever picks a threshold on a test set has fitted it to that set.
+# threshold of confidence alone reaches the top. Waiting for the slots before it, which any rule may be told to do
+# ([halting.in-order][]), brings it there; prefix stability gets there for less work, a fraction of that of fixed loops.
+# These curves show a trade, they do not choose: whoever picks a threshold on a test set has fitted it to that set.
 #
 # ## Not true: a higher threshold, more loops {#not-true}
 #
@@ -313,14 +321,15 @@ assert max(found["all at once 한꺼번에", "prefix stability"]) == len(problem
 
 # %% [markdown] lang="ko"
 # 두 쪽을 다 읽어 보자. 왼쪽에서 프롬프트를 끝까지 돌리면서 답만 확신도로 멈추면, 모두 두 루프로 고정한 것보다 비싸고 얻는
-# 것은 없다. 토큰의 대부분이 프롬프트에 있음을 잊었기 때문이다. 오른쪽에서는 확신도의 어떤 문턱값도 꼭대기에 닿지 못한다.
-# 앞부분 안정(prefix stability)은 고정 루프가 치르는 일의 일부만으로 닿는다. 이 곡선은 무엇을 주고 무엇을 얻는지를 보일
-# 뿐, 골라 주지는 않는다. 시험하는 집합에서 문턱값을 고르면 그 집합에 맞춘 것이 된다.
+# 것은 없다. 토큰의 대부분이 프롬프트에 있음을 잊었기 때문이다. 오른쪽에서는 확신도만 보아서는 어떤 문턱값도 꼭대기에 닿지
+# 못한다. 어느 규칙에나 시킬 수 있듯 앞의 빈칸(slot)을 기다리게 하면([halting.in-order][]) 닿는다. 앞부분 안정(prefix
+# stability)은 더 적은 일로, 고정 루프가 치르는 일의 일부만으로 닿는다. 이 곡선은 무엇을 주고 무엇을 얻는지를 보일 뿐,
+# 골라 주지는 않는다. 시험하는 집합에서 문턱값을 고르면 그 집합에 맞춘 것이 된다.
 #
 # ## 참이 아닌 것: 문턱값이 높으면 루프가 많다 {#not-true}
 #
 # *주어진* 확신도의 열에서는 문턱값을 높여도 루프가 줄지 않는다([halting.threshold-monotone][]). 글에서는 줄 수 있다. 그냥
-# 믿지 말고 찾아보자. 세 자리 합에서, 문턱값을 높였더니 더 일찍 멈추는 빈칸(slot)을 찾는다.
+# 믿지 말고 찾아보자. 세 자리 합에서, 문턱값을 높였더니 더 일찍 멈추는 빈칸을 찾는다.
 
 # %%
 small = test_set("carry-heavy", digits=3, count=200, seed=0)
