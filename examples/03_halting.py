@@ -110,7 +110,7 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # - `StateChange`: 루프가 상태를 그 길이의 이 비율보다 적게 옮기면 준비된다([halting.state-change][]).
 # - `PrefixStability`: 제 생각이 굳었고 *그리고* 앞의 답 토큰이 모두 멈추었으면 준비된다([halting.prefix-stability][]).
 #
-# 여섯째로 학습된 게이트(gate)가 있는데, 이것은 먼저 훈련해야 한다([halting.gate][]). 규칙은
+# 여섯째로 게이트(gate)가 있지만, 이것은 따로 훈련해야 쓸 수 있다([halting.gate][]). 규칙은
 # [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프가 준 것을 보고 답하는 함수이다. 그러므로 위의 생각을
 # 규칙마다 따라가며, 어디에서 토큰을 멈추었을지 물을 수 있다.
 
@@ -214,8 +214,9 @@ assert torch.allclose(changed.h[:, :-1], thoughts.h[:, :-1], atol=1e-6)
 # %% [markdown] lang="ko"
 # 셋째, 멈춘 토큰은 *내놓는다*. 다른 토큰은 그것이 돌지 않은 루프에서도 여전히 그것에 주의를 기울인다. 루프 $s$ 뒤에 멈춘
 # 토큰은 마지막 상태에서 키와 값을 한 번 더 계산하여 뒤의 모든 루프에 내놓고, 루프 $l$에서 읽는 쪽은 항목
-# $\min(l, s + 1)$을 본다. 이것이 KV 내놓기(KV publish)이다([halting.kv-publish][]). 그러면 토큰이 보이는 것은 영영
-# 정해지므로, 글을 한꺼번에 읽든 캐시(cache)를 두고 한 토큰씩 읽든 달라지지 않는다. float64에서 둘은 끝자리까지 맞는다.
+# $\min(l, s + 1)$을 본다. 이것이 KV 내놓기(KV publish)이다([halting.kv-publish][]). 그러면 토큰이 보이는 것은 한번 정해진
+# 뒤 바뀌지 않으므로, 글을 한꺼번에 읽든 캐시(cache)를 두고 한 토큰씩 읽든 달라지지 않는다. float64에서 둘은 끝자리까지
+# 맞는다.
 
 # %%
 precise = looplm.load("adder").double()
@@ -236,8 +237,7 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # A rule is a point on a map: how many sums it solves, for how much work ([halting.block-evaluations][]). A threshold is a
 # way across it. Here are 200 carry-heavy sums of 12 digits ([addition.carry-heavy-set][]) on the left for the adder that
 # writes digit after digit, and on the right for the one that gives all digits at once. "Prompt: all loops" lets the
-# prompt run as long as the answer may, "prompt: 1 loop" stops it by a low threshold; on the right it stops when its state
-# rests.
+# prompt run as long as the answer may, "prompt: 1 loop" stops it after one; on the right it stops when its state rests.
 
 # %% [markdown] lang="ko"
 # ## 얼마를 치르고 얼마를 아끼는가 {#frontier}
@@ -245,7 +245,7 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # 규칙은 지도 위의 한 점이다. 얼마만큼의 일로([halting.block-evaluations][]) 합을 몇이나 푸는가? 문턱값을 바꾸면 지도를
 # 가로지르는 길이 된다. 올림이 많은 12자리 합 200개([addition.carry-heavy-set][])를, 왼쪽에서는 숫자를 하나씩 쓰는 덧셈
 # 모델이, 오른쪽에서는 모든 숫자를 한꺼번에 내놓는 모델이 푼다. "prompt: all loops"는 프롬프트도 답이 돌 수 있는 만큼
-# 돌리고, "prompt: 1 loop"는 낮은 문턱값으로 곧 멈춘다. 오른쪽의 프롬프트는 상태가 쉬면 멈춘다.
+# 돌리고, "prompt: 1 loop"는 한 루프에서 멈춘다. 오른쪽의 프롬프트는 상태가 쉬면 멈춘다.
 
 # %%
 parallel = looplm.load("parallel-adder")

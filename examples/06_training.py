@@ -314,25 +314,25 @@ print(
 print(f"the noise {parallel.training.state_noise}")
 
 # %% [markdown] lang="en"
-# Almost half the size of what it disturbs: that is a lot of noise. It blurs what need not be told apart, such as how many
-# places a carry has already come, and leaves only what is needed, whether there is one.
+# Almost half the size of what it disturbs: that is a lot of noise. It is there to blur what need not be told apart, such
+# as how many places a carry has already come, and to leave what is needed: whether there is one.
 #
 # ## What surprised us {#surprise}
 #
 # That the loss says so little about what will fail. Nothing in four digits needs a carry to look the same after one place
 # and after four, so a model may have a low loss and still break on long chains. The adder that can rest is the one with
-# the *higher* training loss, thousands of times that of the other: it was measured from stale states and with the noise
-# on.
+# the *higher* training loss, thousands of times that of the other: it was measured from stale states too, and with the
+# noise on.
 
 # %% [markdown] lang="ko"
-# 흔드는 것의 절반에 가까우니 큰 잡음이다. 잡음은 올림이 벌써 몇 자리를 왔는지처럼 가릴 필요가 없는 것을 흐리고, 필요한
-# 것, 곧 올림이 있는지만 남긴다.
+# 흔드는 것의 절반에 가까우니 큰 잡음이다. 올림이 벌써 몇 자리를 왔는지처럼 가릴 필요가 없는 것은 흐리고, 필요한 것, 곧
+# 올림이 있는지만 남기려고 넣는다.
 #
 # ## 뜻밖이었던 것 {#surprise}
 #
 # 무엇이 실패할지를 손실이 거의 말해 주지 않는다는 것이다. 네 자리 훈련에는 한 자리를 지난 올림과 네 자리를 지난 올림이
 # 같은 모습이어야 할 까닭이 없으므로, 훈련 손실이 낮아도 긴 사슬에서는 무너질 수 있다. 쉴 줄 아는 모델은 오히려 훈련
-# 손실이 *높은* 쪽으로, 다른 모델의 수천 배이다. 남의 상태에서 출발하고 잡음을 더한 채로 잰 손실이기 때문이다.
+# 손실이 *높은* 쪽으로, 다른 모델의 수천 배이다. 남의 상태에서도 출발하고 잡음도 더한 채로 잰 손실이다.
 
 # %%
 losses = {

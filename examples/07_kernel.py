@@ -4,15 +4,16 @@
 # # The kernel {#kernel-chapter}
 #
 # **What you will see.** Where the time of a small looped model goes, counted in operations and in bytes; why its loop
-# fits into one launch of one program, as no stack of different layers does; and the three versions of that loop in this
-# package, plain, simple and fused, giving the same result, the fused one here on your CPU in Triton's interpreter.
+# fits into one launch of one program, as no stack of different layers does; and three versions of that loop giving the
+# same result: the package's own, the kernels' plain reference, and the fused one, here on your CPU in Triton's
+# interpreter.
 
 # %% [markdown] lang="ko"
 # # 커널 {#kernel-chapter}
 #
 # **무엇을 보게 되는가.** 작은 루프 모델의 시간이 어디로 가는지를 연산의 수와 바이트로 센다. 서로 다른 층의 더미와 달리
-# 루프는 왜 프로그램 하나를 한 번 띄우는 것으로 끝나는지 본다. 그리고 이 패키지에 있는 세 가지 루프, 곧 평범한 것과 소박한
-# 것과 융합한 것이 같은 결과를 내는지 확인한다. 융합한 것도 여기서는 Triton의 인터프리터로 CPU에서 돈다.
+# 루프는 왜 프로그램 하나를 한 번 띄우는 것으로 끝나는지 본다. 그리고 세 가지 루프, 곧 패키지의 것과 커널의 정답이 되는
+# 평범한 것과 융합한 것이 같은 결과를 내는지 확인한다. 융합한 것도 여기서는 Triton의 인터프리터로 CPU에서 돈다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -185,9 +186,9 @@ print(
 assert from_cache[11] < from_memory[11]
 
 # %% [markdown] lang="en"
-# A few microseconds, either way. So the reading is not what a small model waits for; it waits for what stands around the
-# reading, hundreds of launches and the host's questions between them. That is the case for one launch. Whether it *is*
-# faster only a GPU can say, and none has been asked yet.
+# A few microseconds, either way. So it can hardly be the reading that a small model waits for; what stands around it is
+# hundreds of launches, and the host's questions between them. That is the case for one launch. Whether it *is* faster
+# only a GPU can say, and none has been asked yet.
 #
 # ## The plain one {#reference}
 #
@@ -196,8 +197,8 @@ assert from_cache[11] < from_memory[11]
 # before this one, so by those that still think, and once more by those that have just halted ([halting.kv-publish][]).
 
 # %% [markdown] lang="ko"
-# 어느 쪽이든 몇 마이크로초이다. 그러니 작은 모델이 기다리는 것은 읽는 일이 아니라 그 둘레의 일, 곧 수백 번 띄우기와
-# 사이사이 호스트의 물음이다. 한 번만 띄울 만하다. 정말로 *빠른지*는 GPU에게 물어야 하며, 아직 묻지 못했다.
+# 어느 쪽이든 몇 마이크로초이다. 그러니 작은 모델을 기다리게 하는 것이 읽는 일일 리는 없다. 그 둘레에는 수백 번의 띄우기와
+# 사이사이 호스트의 물음이 있다. 한 번만 띄울 만하다. 정말로 *빠른지*는 GPU에게 물어야 하며, 아직 묻지 못했다.
 #
 # ## 평범한 것 {#reference}
 #
