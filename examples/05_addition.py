@@ -163,9 +163,9 @@ both[0].set(ylabel="reading 읽는 토큰")
 assert seen["RoPE"].sum() > seen["digit places 자릿수 위치"].sum()
 
 # %% [markdown] lang="en"
-# The diagonal stripes are the column sums of school. That is a strong prior, made for addition and good for little else;
-# it is of the family of Abacus embeddings (McLeish et al. 2024, arXiv:2405.17399) and position coupling (Cho et al. 2024,
-# arXiv:2405.20671).
+# The diagonal stripes are the column sums of school; the upright bars are the marks between the numbers, which everybody
+# sees. That is a strong prior, made for addition and good for little else; it is of the family of Abacus embeddings
+# (McLeish et al. 2024, arXiv:2405.17399) and position coupling (Cho et al. 2024, arXiv:2405.20671).
 #
 # ## What no training has seen {#held-out}
 #
@@ -174,9 +174,9 @@ assert seen["RoPE"].sum() > seen["digit places 자릿수 위치"].sum()
 # is of course new by its length alone.
 
 # %% [markdown] lang="ko"
-# 비스듬한 줄무늬가 바로 학교에서 배운 세로셈이다. 덧셈에 맞춘 강한 사전 지식(prior)이며 다른 데에는 별 쓸모가 없다.
-# Abacus 임베딩(McLeish 외 2024, arXiv:2405.17399)과 위치 결합(position coupling, Cho 외 2024, arXiv:2405.20671)의
-# 친척이다.
+# 비스듬한 줄무늬가 바로 학교에서 배운 세로셈이고, 곧게 선 막대는 누구나 보는, 수와 수 사이의 표시이다. 덧셈에 맞춘 강한
+# 사전 지식(prior)이며 다른 데에는 별 쓸모가 없다. Abacus 임베딩(McLeish 외 2024, arXiv:2405.17399)과 위치 결합(position
+# coupling, Cho 외 2024, arXiv:2405.20671)의 친척이다.
 #
 # ## 어떤 훈련도 보지 않은 것 {#held-out}
 #
