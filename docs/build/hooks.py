@@ -36,7 +36,8 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
     for language in stage.LANGUAGES:
         folder = "" if language == "en" else f"{language}/"
         output = output.replace(f'"alt:{language}"', f'"{to_top}{folder}{page.url or "index.html"}"')
-    return output
+    # Written with a blank, which means the same, the theme's script does not look for a site map at each alternative.
+    return output.replace('<link rel="alternate" href', '<link rel="alternate " href')
 
 
 def on_serve(server: Any, config: Any, **_: Any) -> Any:
