@@ -1,4 +1,4 @@
-"""Hooks of the site generator: stage the language first, link clause ids in comments, link the languages to each other."""
+"""Hooks of the site generator: stage the language first, link clauses, link the languages to each other."""
 
 import re
 import sys
@@ -30,12 +30,16 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """`alt:xx` becomes the path to the same page in that language, relative, so that it works from a disk too."""
+    """`alt:xx` becomes the path to the same page in that language, relative, so that it works from a disk too.
+
+    Links to clauses say their sentences.
+    """
     here = config.extra["language"]
     to_top = "../" * (page.url.count("/") + (here != "en"))
     for language in stage.LANGUAGES:
         folder = "" if language == "en" else f"{language}/"
         output = output.replace(f'"alt:{language}"', f'"{to_top}{folder}{page.url or "index.html"}"')
+    output = clauses.say_sentences(output, here)
     # Written with a blank, which means the same, the theme's script does not look for a site map at each alternative.
     return output.replace('<link rel="alternate" href', '<link rel="alternate " href')
 

@@ -83,6 +83,28 @@ def test_the_keyboard_reaches_links_in_order_and_shows_where_it_is(tab: Page, pa
     assert len(seen) >= 5
 
 
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("index.html", "MUST never change again"),
+        ("ko/index.html", "다시는 바뀌지 않아야"),
+        ("api/model.html", "MUST never change again"),
+        ("examples/01_one_loop.html", "MUST never change again"),
+    ],
+)
+def test_a_clause_shows_its_sentence_to_mouse_and_keyboard(tab: Page, page: str, sentence: str) -> None:
+    tab.goto((SITE / page).as_uri())
+    link = tab.locator("article a[href*='halting.html#halting.freeze']").first
+    for show in (link.hover, link.focus):
+        show()
+        tip = tab.locator(".md-tooltip2--active")
+        expect(tip).to_contain_text(sentence)
+        assert link.get_attribute("aria-describedby") == tip.get_attribute("id")
+        tab.mouse.move(0, 0)
+        link.blur()
+        expect(tip).to_have_count(0)
+
+
 def test_the_first_tab_offers_to_skip_the_navigation(tab: Page) -> None:
     tab.goto((SITE / "spec" / "halting.html").as_uri())
     tab.keyboard.press("Tab")
