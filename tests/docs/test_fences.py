@@ -122,7 +122,7 @@ def said_of_results() -> list[tuple[str, Callable[[], str]]]:
         (r"\. (\d+) seeds, [\d,]+ fresh", lambda: f"{len(parallel)}"),
         (r"\d seeds, ([\d,]+) fresh sums a\sseed, digit", lambda: counts(parallel)),
         (r"again trained on at most (\d+) digits", lambda: f"{parallel[0]['trained_digits'][1]}"),
-        (r"with a model trained on up to (4-6) digits", lambda: re.findall(r"trained on up to (\S+) digits", others)[0]),
+        (r"up to (\d-\d) digits", lambda: re.findall(r"up to (\d-\d) digits", others)[0]),
     ]
 
 
