@@ -3,28 +3,23 @@
 The site is opened from the disk, as a reader may open it: without a server, and with nothing to fetch from elsewhere.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pdf
 import pytest
 from built_site import SITE, Visit, name, pages
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROBE = (Path(__file__).parent / "probe.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.fail("these tests need Chromium: install it, or name it as in CHROMIUM=/opt/chromium/chrome make docs-test.")
     if not (SITE / "ko" / "index.html").exists():
         pytest.fail("the site is not built: run `make docs-test`, which builds it first.")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        started = pdf.launch(playwright)
         yield started
         started.close()
 
