@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -15,6 +15,8 @@ help:
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
+	@echo "make docs-test  build the site and look at every page of it in a browser (five minutes; needs Chromium and CJK fonts)"
+	@echo "make pdf        build the site and print its book in each language, build/site/looplm.pdf and ko/looplm.pdf (needs Chromium)"
 	@echo "make serve      show the English site at localhost:8000 while you write; make serve LANGUAGE=ko the Korean one"
 	@echo "make mutants    break the code of each clause and see whether its tests notice (a quarter of an hour)"
 	@echo "make aot        build the kernels for GPUs that are not here, and hold them to the hardware profiles (a minute)"
@@ -104,6 +106,16 @@ hardware: $(INSTALLED)
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file mkdocs.ko.yml
+
+# Look at the built site in a browser. Playwright is installed here only, and drives the system's Chromium.
+BROWSER := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
+docs-test: docs
+	$(BROWSER)
+	$(BIN)/pytest tests/browser
+
+pdf: docs
+	$(BROWSER)
+	$(BIN)/python docs/build/pdf.py build/site
 
 serve: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --config-file mkdocs$(if $(filter ko,$(LANGUAGE)),.ko).yml

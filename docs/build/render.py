@@ -14,7 +14,6 @@ from looplm.errors import InputError
 from looplm.experiments.depth import chain_table, offers_table, read_depth, saved_table
 from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
 from looplm.resources import resource
-from looplm.spec import parse_clauses
 from looplm.spec_check import checkout, outdated
 
 _ASKED = re.compile(r"^<!-- render: (?P<name>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
@@ -121,7 +120,7 @@ _STATE: dict[str, dict[str, str]] = {
 def matrix(_: str, language: str) -> str:
     """Clause → implementation → tests → pages, a table for each spec file."""
     rows, words = clauses.rows(), _STATE[language]
-    sentences = _sentences(language)
+    sentences = clauses.sentences(language)
     files: dict[str, list[str]] = defaultdict(list)
     for row in rows.values():
         tests = [clauses.test_link(*item) for item in clauses.outcomes(row).items()]
@@ -193,16 +192,6 @@ def _freshness(words: dict[str, str]) -> str:
     if not ran:
         return f"*{words['none']}*"
     return f"*{words['old'].format(old=outdated())}*" if outdated() else ""
-
-
-def _sentences(language: str) -> dict[str, str]:
-    """Each clause's sentence in this language."""
-    if language == "en":
-        return {row.id: row.sentence for row in clauses.rows().values()}
-    found: dict[str, str] = {}
-    for path in sorted((checkout() / "spec").glob(f"*.{language}.md")):
-        found |= {clause.id: clause.sentence for clause in parse_clauses(path.read_text(encoding="utf-8"), path.name)}
-    return found
 
 
 def _page_link(path: str, language: str) -> str:
