@@ -329,10 +329,8 @@ def load_preset(name: str, **training: Any) -> Preset:
     Raises:
         InputError: if there is no such preset, or a setting is unknown or out of its range.
     """
-    table = _read(name)
     given = {key: value for key, value in training.items() if value is not None}
-    table = merge(table, {"name": name, "training": given})
-    return parse(Preset, table, where=f"preset {name!r}")
+    return derive_preset(name, {"training": given})
 
 
 def derive_preset(name: str, changes: dict[str, Any]) -> Preset:
@@ -341,7 +339,7 @@ def derive_preset(name: str, changes: dict[str, Any]) -> Preset:
     Raises:
         InputError: if there is no such preset, or a setting is unknown or out of its range.
     """
-    return parse(Preset, merge(merge(_read(name), {"name": name}), changes), where=f"preset {name!r}, changed")
+    return parse(Preset, merge(merge(_read(name), {"name": name}), changes), where=f"preset {name!r}")
 
 
 def parse(kind: type[Config], table: dict[str, Any], where: str) -> Config:

@@ -1,14 +1,18 @@
 """What the site adds to the spec's text: code for the Korean reader, and links from each clause to code and tests."""
 
+import html
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 
 from looplm import spec
-from looplm.spec_check import Row, matrix
+from looplm.spec_check import Row, checkout, matrix
 
 _HEADING = re.compile(r"^### \S+ \{#(?P<id>[a-z0-9.-]+)\}$")
+_LINK_TO_PLACE = re.compile(r'<a (?P<rest>[^>]*?href="[^"#]*#(?P<id>[a-z0-9-]+\.[a-z0-9.-]+)"[^>]*)>')
+_MARKED_LINK = re.compile(r'title="|class="(?:headerlink|md-)')
+"""Links of the theme, and those that say something already."""
 _WORDS = {
     "en": {"code": "Implemented by", "tests": "Tested by", "cite": "Cite as"},
     "ko": {"code": "구현", "tests": "시험", "cite": "인용"},
@@ -27,10 +31,52 @@ def families() -> list[str]:
     return sorted({id.split(".")[0] for id in rows()})
 
 
+@cache
+def sentences(language: str) -> dict[str, str]:
+    """Each clause's sentence in this language."""
+    if language == "en":
+        return {row.id: row.sentence for row in rows().values()}
+    found: dict[str, str] = {}
+    for path in sorted((checkout() / "spec").glob(f"*.{language}.md")):
+        found |= {clause.id: clause.sentence for clause in spec.parse_clauses(path.read_text(encoding="utf-8"), path.name)}
+    return found
+
+
 def forget() -> None:
     """Read the spec and the matrix anew."""
-    for function in (spec.clauses, spec.citation, rows):
+    for function in (spec.clauses, spec.citation, rows, sentences):
         function.cache_clear()
+
+
+def say_sentences(page: str, language: str) -> str:
+    """A built page with the sentence of a clause as the title of each link to it, which the theme shows as a tooltip."""
+    said = sentences(language)
+
+    def titled(match: re.Match[str]) -> str:
+        if match["id"] not in said or _MARKED_LINK.search(match[0]):
+            return match[0]
+        return f'<a title="{html.escape(plain(said[match["id"]]))}" {match["rest"]}>'
+
+    return _LINK_TO_PLACE.sub(titled, page)
+
+
+_SIGNS = {r"\,": " ", r"\cdot": "·", r"\odot": "⊙", r"\infty": "∞", r"\ge": "≥", r"\le": "≤", r"\times": "×", r"\sqrt": "√"}
+_SIGNS |= {r"\Phi": "Φ", r"\lambda": "λ", r"\epsilon": "ε", r"\varepsilon": "ε", r"\theta": "θ", r"\sum": "Σ"}
+
+
+def plain(sentence: str) -> str:
+    """A sentence without its Markdown, and its mathematics as one would type it."""
+
+    def typed(match: re.Match[str]) -> str:
+        text = re.sub(r"\\(?:mathrm|text|mathbf)\b", "", match[1])
+        for name, sign in _SIGNS.items():
+            text = text.replace(name, sign)
+        text = re.sub(r"([_^])\{([^{}]*[^a-z{}][^{}]*)\}", r"\1(\2)", text)
+        return re.sub(r"[{}]", "", text)
+
+    sentence = re.sub(r"\$([^$]+)\$", typed, sentence)
+    sentence = re.sub(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])", r"\1", sentence)
+    return re.sub(r"[`*]", "", sentence)
 
 
 def outcomes(row: Row) -> dict[str, str]:

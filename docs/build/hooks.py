@@ -1,4 +1,4 @@
-"""Hooks of the site generator: stage the language first, link clause ids in comments, link the languages to each other."""
+"""Hooks of the site generator: stage the language first, link clauses, link the languages to each other."""
 
 import re
 import sys
@@ -9,6 +9,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import clauses
 import stage
+from book import Book
+
+_book = Book("en")
 
 
 def on_config(config: Any) -> Any:
@@ -16,6 +19,13 @@ def on_config(config: Any) -> Any:
     clauses.forget()
     config.docs_dir = str(stage.stage(config.extra["language"]).folder)
     return config
+
+
+def on_nav(nav: Any, config: Any, **_: Any) -> None:
+    """Begin the book of this language, in the order of the navigation."""
+    global _book
+    _book = Book(config.extra["language"])
+    _book.follow(nav.items)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -30,13 +40,25 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """`alt:xx` becomes the path to the same page in that language, relative, so that it works from a disk too."""
+    """`alt:xx` becomes the path to the same page in that language, relative, so that it works from a disk too.
+
+    Links to clauses say their sentences.
+    """
     here = config.extra["language"]
     to_top = "../" * (page.url.count("/") + (here != "en"))
     for language in stage.LANGUAGES:
         folder = "" if language == "en" else f"{language}/"
         output = output.replace(f'"alt:{language}"', f'"{to_top}{folder}{page.url or "index.html"}"')
+    output = clauses.say_sentences(output, here)
+    # Written with a blank, which means the same, the theme's script does not look for a site map at each alternative.
+    output = output.replace('<link rel="alternate" href', '<link rel="alternate " href')
+    _book.add(page.url, output, page.meta)
     return output
+
+
+def on_post_build(config: Any) -> None:
+    """Write the book: all pages on one, to print."""
+    _book.write(Path(config.site_dir))
 
 
 def on_serve(server: Any, config: Any, **_: Any) -> Any:

@@ -2,8 +2,9 @@
 
     python run_cells.py NAME < cells.json > outputs.json
 
-Takes a list of sources; gives for each a list of {"text": …} and {"svg": …, "uid": …}. As in a notebook, the value of a
-cell's last line is shown, and open pyplot figures too. Colours that would vanish on a dark page are left to the page.
+Takes a list of sources; gives for each a list of {"text": …} and {"svg": …, "uid": …, "alt": …}. As in a notebook, the
+value of a cell's last line is shown, and open pyplot figures too. Colours that would vanish on a dark page are left to
+the page.
 """
 
 import ast
@@ -43,7 +44,9 @@ def run_all(sources: list[str], name: str) -> list[list[dict[str, str]]]:
             figures = _run(source, f"{name}, code cell {number}", namespace)
         shown = [{"text": text.getvalue()}] if text.getvalue() else []
         stem = f"{name.partition('.')[0].replace('_', '-')}-{number}"
-        shown += [{"svg": _svg(figure), "uid": f"{stem}-{k}"} for k, figure in enumerate(figures, 1)]
+        shown += [
+            {"svg": _svg(figure), "uid": f"{stem}-{k}", "alt": _alternative(figure)} for k, figure in enumerate(figures, 1)
+        ]
         outputs.append(shown)
     return outputs
 
@@ -71,6 +74,14 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue().replace(_INK, "currentColor").replace(_GRID, "var(--md-default-fg-color--lighter)")
+
+
+def _alternative(figure: Figure) -> str:
+    """What a reader hears who does not see the figure: its titles and what its axes show."""
+    said = [figure.get_suptitle()]
+    for axes in figure.axes:
+        said += [axes.get_title(), " × ".join(filter(None, (axes.get_xlabel(), axes.get_ylabel())))]
+    return ". ".join(" ".join(text.split()) for text in said if text)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import clauses
+import live
 import render
 import walkthrough
 
@@ -45,6 +46,7 @@ def stage(language: str, root: Path = ROOT) -> Tree:
     tree = Tree(root / "build" / "docs" / language)
     _stage_docs(tree, language, root)
     _stage_spec(tree, language, root)
+    tree.put(live.SCRIPT, live.script(), root / "looplm" / "assets")
     for script in sorted((root / "examples").glob("*.py")):
         for name, content in walkthrough.build(script, language, root).items():
             if name.endswith(".md"):

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ _WORDS = {
     "ko": ("출력이 담긴 노트북", "스크립트", "풀이 하나"),
 }
 Output = dict[str, str]
-"""`text`, or `svg` with `uid`: a figure."""
+"""`text`, or `svg` with `uid` and `alt`: a figure."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,12 @@ def notebook(cells: Sequence[Cell], outputs: Sequence[Sequence[Output]]) -> str:
 def _output(output: Output) -> str:
     if "svg" in output:
         fixed_ink = " card" if "#000000" in output["svg"] else ""
-        return f'<figure class="plot{fixed_ink}" data-search-exclude>{_inline(output["svg"], output["uid"])}</figure>'
+        return f'<figure class="plot{fixed_ink}" data-search-exclude>{_inline(**output)}</figure>'
     return f'<div class="output" markdown="1">\n\n```text\n{output["text"].rstrip()}\n```\n\n</div>'
 
 
-def _inline(svg: str, uid: str) -> str:
-    """An SVG as a part of the page: ids of its own, the page's font, width up to its natural one."""
+def _inline(svg: str, uid: str, alt: str) -> str:
+    """An SVG as a part of the page: ids of its own, words for it, the page's font, width up to its natural one."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{uid}-', svg)
     svg = re.sub(r'\bhref="#', f'href="#{uid}-', svg).replace("url(#", f"url(#{uid}-")
@@ -165,6 +166,7 @@ def _inline(svg: str, uid: str) -> str:
     svg = re.sub(
         r'<svg ([^>]*?)width="([\d.]+)pt" height="[\d.]+pt"', r'<svg \1style="max-width:\2pt;width:100%;height:auto"', svg
     )
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
     return re.sub(r"\s*\n\s*", " ", svg)
 
 

@@ -97,6 +97,38 @@ class Curve:
     """A factor: one panel for each of its levels."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model of a study."""
+
+    levels: dict[str, str]
+    preset: Preset
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """For progress."""
+        return ", ".join(f"{factor} {level}" for factor, level in self.levels.items()) + f", seed {self.seed}"
+
+    @property
+    def key(self) -> str:
+        """A name for its run: the same for all that train the same model in the same way."""
+        parts = (self.preset.model, self.preset.data, self.preset.training, *((self.preset.gate,) if self.preset.gate else ()))
+        # without what is as by default, so that a setting that is added to the package changes no name
+        trained = [TypeAdapter(type(part)).dump_python(part, mode="json", exclude_defaults=True) for part in parts]
+        digest = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.preset.name}-{digest}-{self.seed}"
+
+    @property
+    def without_gate(self) -> "Cell":
+        """The model that a gate is trained for; itself, if it has none."""
+        if self.preset.gate is None:
+            return self
+        halting = load_preset(self.preset.name).halting if self.preset.halting.rule == "gate" else self.preset.halting
+        plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
+        return Cell(levels=self.levels, preset=plain, seed=self.seed)
+
+
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Study:
     """A file in spec/presets/studies, resolved."""
@@ -135,7 +167,7 @@ class Study:
                     raise ValueError(f"`{factor} = {level}` is named, but is no level of this study")
         return self
 
-    def cells(self) -> "Iterator[Cell]":
+    def cells(self) -> Iterator[Cell]:
         """Every combination of levels that can be, with every seed."""
         for combination in itertools.product(*self.factors.values()):
             levels = dict(zip(self.factors, combination, strict=True))
@@ -146,38 +178,6 @@ class Study:
                 changes = merge(changes, self.factors[factor][level])
             for seed in self.seeds:
                 yield Cell(levels=levels, preset=_derive(self.name, levels, changes), seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One model of a study."""
-
-    levels: dict[str, str]
-    preset: Preset
-    seed: int
-
-    @property
-    def label(self) -> str:
-        """For progress."""
-        return ", ".join(f"{factor} {level}" for factor, level in self.levels.items()) + f", seed {self.seed}"
-
-    @property
-    def key(self) -> str:
-        """A name for its run: the same for all that train the same model in the same way."""
-        parts = (self.preset.model, self.preset.data, self.preset.training, *((self.preset.gate,) if self.preset.gate else ()))
-        # without what is as by default, so that a setting that is added to the package changes no name
-        trained = [TypeAdapter(type(part)).dump_python(part, mode="json", exclude_defaults=True) for part in parts]
-        digest = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:10]
-        return f"{self.preset.name}-{digest}-{self.seed}"
-
-    @property
-    def without_gate(self) -> "Cell":
-        """The model that a gate is trained for; itself, if it has none."""
-        if self.preset.gate is None:
-            return self
-        halting = load_preset(self.preset.name).halting if self.preset.halting.rule == "gate" else self.preset.halting
-        plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
-        return Cell(levels=self.levels, preset=plain, seed=self.seed)
 
 
 def study_names() -> list[str]:

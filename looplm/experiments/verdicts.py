@@ -174,6 +174,26 @@ def rules_table(
     return header, rows
 
 
+def values_table(summary: Summary, prefix: str, language: Language = "en") -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the values whose names begin so, for each combination of levels; mean, least and most over seeds."""
+    names = list(dict.fromkeys(n for cell in summary["cells"] for n in cell["values"] if n.startswith(prefix)))
+    factors = list(summary["cells"][0]["levels"])
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for cell in summary["cells"]:
+        groups.setdefault(tuple(cell["levels"].values()), []).append(cell["values"])
+    rows = [
+        [*levels, *(_spread([v[n] for v in values], "number") for n in names), str(len(values))]
+        for levels, values in groups.items()
+    ]
+    words = {"confidence": "확신도", "gate": "게이트"} if language == "ko" else {}
+
+    def label(name: str) -> str:
+        what, _, digits = name.removeprefix(prefix).partition(".")
+        return f"{words.get(what, what)}, {digits}{'자리' if language == 'ko' else ' digits'}"
+
+    return [*factors, *map(label, names), {"en": "seeds", "ko": "시드"}[language]], rows
+
+
 def pooled_rules(summary: Summary, where: Mapping[str, str]) -> dict[tuple[str, str, int], tuple[int, int, float]]:
     """(rule, set, digits) → (right, of how many, work a sum) of the cells with these levels, seeds pooled."""
     pooled: dict[tuple[str, str, int], tuple[int, int, float]] = {}

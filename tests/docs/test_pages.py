@@ -136,6 +136,23 @@ def test_clause_ids_in_comments_become_links_and_file_names_do_not() -> None:
     assert "# model.json: weights" in linked
 
 
+def test_a_link_to_a_clause_says_its_sentence_in_the_language_of_the_page() -> None:
+    page = '<a class="autorefs" href="../spec/halting.html#halting.freeze">halting.freeze</a>'
+    assert 'title="The state, logits and loops_taken of a halted token' in clauses.say_sentences(page, "en")
+    assert 'title="멈춘 토큰의 상태와 로짓' in clauses.say_sentences(page, "ko")
+    for kept in (
+        '<a class="headerlink" href="#halting.freeze" title="x">',
+        '<a href="#looplm.spec">',
+        '<a href="#halting.freez">',
+    ):
+        assert clauses.say_sentences(kept, "en") == kept
+
+
+def test_a_sentence_is_told_in_plain_text() -> None:
+    told = clauses.plain(r"`h` MUST be $h_{l-1} + W_\text{up}\,x \ge \sqrt{K}$, see [this](a.md#b) and $10^{-6}$.")
+    assert told == "h MUST be h_(l-1) + W_up x ≥ √K, see this and 10^(-6)."
+
+
 def test_carried_files_are_those_that_were_reviewed() -> None:
     listed = set()
     for name, package in vendor.read_manifest().items():
