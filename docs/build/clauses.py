@@ -10,7 +10,7 @@ from looplm import spec
 from looplm.spec_check import Row, checkout, matrix
 
 _HEADING = re.compile(r"^### \S+ \{#(?P<id>[a-z0-9.-]+)\}$")
-_LINK_TO_PLACE = re.compile(r'<a (?P<rest>[^>]*?href="[^"#]*#(?P<id>[a-z0-9-]+\.[a-z0-9.-]+)"[^>]*)>')
+_LINK_TO_PLACE = re.compile(r'<a (?P<rest>[^>]*?href="[^"#]*#(?P<id>[a-z0-9-]+\.[a-z0-9.-]+)"[^>]*)>(?P<text>[^<]*)')
 _MARKED_LINK = re.compile(r'title="|class="(?:headerlink|md-)')
 """Links of the theme, and those that say something already."""
 _WORDS = {
@@ -49,13 +49,17 @@ def forget() -> None:
 
 
 def say_sentences(page: str, language: str) -> str:
-    """A built page with the sentence of a clause as the title of each link to it, which the theme shows as a tooltip."""
+    """A built page with the sentence of a clause as the title of each link to it, which the theme shows as a tooltip.
+
+    Links that are a clause's id get the class `clause`, so that an id is not broken over two lines.
+    """
     said = sentences(language)
 
     def titled(match: re.Match[str]) -> str:
         if match["id"] not in said or _MARKED_LINK.search(match[0]):
             return match[0]
-        return f'<a title="{html.escape(plain(said[match["id"]]))}" {match["rest"]}>'
+        rest = match["rest"].replace('class="', 'class="clause ') if match["text"] == match["id"] else match["rest"]
+        return f'<a title="{html.escape(plain(said[match["id"]]))}" {rest}>{match["text"]}'
 
     return _LINK_TO_PLACE.sub(titled, page)
 

@@ -217,6 +217,32 @@ def builds(_: str, language: str) -> str:
     return "\n".join([_BUILDS_HEAD[language], "|---|---|---|---:|---:|---:|", *(f"| {' | '.join(row)} |" for row in cells)])
 
 
+_KINDS = {
+    "Added": "새로 생긴 것",
+    "Changed": "바뀐 것",
+    "Fixed": "고친 것",
+    "Removed": "없어진 것",
+    "Spec": "명세",
+    "Numbers": "수",
+}
+
+
+def changelog(_: str, language: str) -> str:
+    """CHANGELOG.md without its opening, with ids for its headings and links for its clauses."""
+    text = (checkout() / "CHANGELOG.md").read_text(encoding="utf-8")
+    parts, version = [], ""
+    for line in text[text.index("\n## ") :].splitlines():
+        marks, _, title = line.partition(" ")
+        if marks == "##":
+            version = re.sub(r"[^0-9]+", "-", title.split()[0]).strip("-")
+            line = f"{line} {{#changelog-{version}}}"
+        elif marks == "###":
+            shown = _KINDS.get(title, title) if language == "ko" else title
+            line = f"### {shown} {{#changelog-{version}-{title.lower()}}}"
+        parts.append(re.sub(r"\b[a-z]+\.[a-z0-9-]+\b", lambda id: f"[{id[0]}][]" if id[0] in clauses.rows() else id[0], line))
+    return "\n".join(parts)
+
+
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
     "matrix": matrix,
@@ -227,6 +253,7 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "study": study,
     "rules": rules,
     "calibration": calibration,
+    "changelog": changelog,
 }
 _RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}
 

@@ -1,5 +1,8 @@
 """What a reader does: searches, changes the language, goes by keyboard."""
 
+import re
+from pathlib import Path
+
 import pytest
 from built_site import SITE, name, pages
 from playwright.sync_api import Page, expect
@@ -45,7 +48,7 @@ def test_a_korean_word_is_found_whatever_its_particle(tab: Page, word: str) -> N
         assert word in (FOLDERS["ko"] / page).read_text(encoding="utf-8"), f"{page} was found, but lacks {word}"
 
 
-@pytest.mark.parametrize("page", [name(page) for page in pages() if not name(page).startswith("ko/")])
+@pytest.mark.parametrize("page", [n for n in map(name, pages()) if not n.startswith("ko/") and n != "book.html"])
 def test_the_language_switch_stays_on_the_page(tab: Page, page: str) -> None:
     tab.goto((SITE / page).as_uri())
     for language, folder in (("ko", FOLDERS["ko"]), ("en", FOLDERS["en"])):
@@ -109,3 +112,24 @@ def test_the_first_tab_offers_to_skip_the_navigation(tab: Page) -> None:
     tab.goto((SITE / "spec" / "halting.html").as_uri())
     tab.keyboard.press("Tab")
     assert "md-skip" in tab.evaluate("document.activeElement.className")
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_book_holds_every_chapter_and_prints(tab: Page, language: str, tmp_path: Path) -> None:
+    """Chapters and the spec are in the book, the API is not; nothing is wider than the paper."""
+    folder = FOLDERS[language]
+    tab.goto((folder / "book.html").as_uri())
+    parts = set(tab.locator("section.page").evaluate_all("parts => parts.map(part => part.id)"))
+    chapters = {f"examples-{path.stem}" for path in (folder / "examples").glob("*.html")}
+    spec = {f"spec-{path.stem}" for path in (folder / "spec").glob("*.html")}
+    assert parts >= chapters | spec | {"index", "glossary"}
+    assert not any(part.startswith(("api", "tests", "matrix", "live")) for part in parts)
+    expect(tab.locator("html[data-ready]")).to_have_count(1)
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 658, "height": 983})  # the paper between its margins, 174 by 260 mm
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert tab.evaluate(overflow) <= 0
+    tab.emulate_media(media="screen")
+    printed = tab.pdf(prefer_css_page_size=True)
+    assert printed.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > len(parts)

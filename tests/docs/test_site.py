@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("mkdocs", reason="the site needs the extra docs: make docs")
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("mkdocs.yml", "mkdocs.ko.yml", "README.md", "docs", "spec", "examples", "looplm", "kernels", "tests")
+SOURCES = ("mkdocs.yml", "mkdocs.ko.yml", "README.md", "CHANGELOG.md", "docs", "spec", "examples", "looplm", "kernels", "tests")
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data", "embed": "src"}
 LOADING_RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
 
