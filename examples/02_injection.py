@@ -275,7 +275,16 @@ print("other questions, the same logits, bit for bit")
 # Two models show what can happen, not what usually does. Which injection *trains* better, and what $x_0$ is needed for,
 # is a question for many models, trained both ways from several seeds.
 #
-# <!-- x0 study: its table, its figure and what may be said after them go here (docs/data/x0.json, docs/figures/x0.svg) -->
+# So it was asked of both recipes, with and without restarts ([training.restarts][]), from three seeds each. The questions were
+# written down before the numbers; [the page of studies](../docs/studies.md#x0) has them all, with their figures.
+#
+# <!-- render: study x0 -->
+#
+# ![Accuracy by the number of loops](../docs/figures/study-x0-accuracy-by-loops.svg)
+#
+# Compare the rows without restarts: hearing $x_0$ at every loop is not what makes a model add. The row with restarts is another
+# world. There recipe B finds chains of any length, recipe A keeps its answer however long it runs, and both find their way
+# out of a stranger's state. And only a loop that goes on hearing $x_0$ can be trained so.
 #
 # ## What surprised us {#surprise}
 #
@@ -302,7 +311,16 @@ print("other questions, the same logits, bit for bit")
 # 모델 둘은 무슨 일이 일어날 수 있는지를 보일 뿐, 흔히 무슨 일이 일어나는지를 보이지는 않는다. 어느 주입이 *훈련*에
 # 나은지, $x_0$가 무엇에 필요한지는 여러 시드(seed)로 두 가지 모두 훈련한 많은 모델에게 물어야 한다.
 #
-# <!-- x0 study: its table, its figure and what may be said after them go here (docs/data/x0.json, docs/figures/x0.svg) -->
+# 그래서 두 레시피에, 재시작(restart, [training.restarts][])이 있는 것과 없는 것을, 시드 셋씩 물었다. 물음은 숫자가 나오기 전에
+# 적어 두었고, 모두 그림과 함께 [연구의 쪽](../docs/studies.ko.md#x0)에 있다.
+#
+# <!-- render: study x0 -->
+#
+# ![루프 수에 따른 정확도](../docs/figures/study-x0-accuracy-by-loops.svg)
+#
+# 재시작이 없는 줄끼리 견주어 보자. 덧셈을 하게 만드는 것은 매 루프의 $x_0$가 아니다. 재시작이 있는 줄은 딴 세상이다. 거기서
+# 레시피 B는 길이를 가리지 않고 사슬을 찾고, 레시피 A는 아무리 오래 돌아도 답을 지키며, 둘 다 남의 상태에서 빠져나온다.
+# 그리고 $x_0$를 계속 듣는 루프만이 그렇게 훈련할 수 있다.
 #
 # ## 뜻밖이었던 것 {#surprise}
 #
