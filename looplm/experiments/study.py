@@ -142,7 +142,7 @@ class Study:
     left_out: tuple[LeftOut, ...] = ()
     seeds: tuple[int, ...]
     measures: dict[str, dict[str, Any]]
-    """What is measured, with the settings of each measure."""
+    """What is measured, with the settings of each measure; `NAME.more` asks for the measure NAME once more."""
     questions: tuple[Question, ...] = ()
     columns: tuple[Column, ...] = ()
     figures: tuple[Curve, ...] = ()
@@ -151,7 +151,7 @@ class Study:
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if unknown := set(self.measures) - set(MEASURES):
+        if unknown := {measure_of(name) for name in self.measures} - set(MEASURES):
             raise ValueError(f"unknown measures {', '.join(sorted(unknown))}; there are: {', '.join(MEASURES)}")
         named = [dict(i.levels) for i in self.left_out]
         named += [{q.factor: level} for q in self.questions if q.factor for level in (q.level, q.against) if level]
@@ -178,6 +178,11 @@ class Study:
                 changes = merge(changes, self.factors[factor][level])
             for seed in self.seeds:
                 yield Cell(levels=levels, preset=_derive(self.name, levels, changes), seed=seed)
+
+
+def measure_of(name: str) -> str:
+    """The measure that a study's file means by this name."""
+    return name.partition(".")[0]
 
 
 def study_names() -> list[str]:
@@ -292,7 +297,7 @@ def _measured(name: str, settings: Mapping[str, Any], run: Path, folder: Path) -
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     path = folder / "measured" / run.name / f"{name}-{digest}.json"
     if not path.exists():
-        made = asdict(MEASURES[name](load(str(run)), run, **settings))
+        made = asdict(MEASURES[measure_of(name)](load(str(run)), run, **settings))
         write_file(path, to_json({**made, **circumstances(torch.device("cpu"))}))
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found

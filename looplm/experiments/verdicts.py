@@ -7,10 +7,11 @@ shows one of the margin, and all else is undecided.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 from typing import Any, Literal
 
-from looplm.experiments.study import Question, Study
+from looplm.experiments.study import Question, Study, measure_of
 
 Language = Literal["en", "ko"]
 Outcome = Literal["better", "worse", "same", "undecided", "holds", "some", "fails"]
@@ -199,7 +200,8 @@ def pooled_rules(summary: Summary, where: Mapping[str, str]) -> dict[tuple[str, 
     pooled: dict[tuple[str, str, int], tuple[int, int, float]] = {}
     for cell in summary["cells"]:
         if where.items() <= cell["levels"].items():
-            for row in cell["notes"]["rules"]["rows"]:
+            measured = (notes["rows"] for name, notes in cell["notes"].items() if measure_of(name) == "rules")
+            for row in chain.from_iterable(measured):
                 key = (row["rule"], row["set"], row["digits"])
                 correct, n, work = pooled.get(key, (0, 0, 0.0))
                 total = n + row["n"]
