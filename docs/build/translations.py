@@ -84,7 +84,7 @@ def _spec_pairs(root: Path) -> Iterator[tuple[str, str, str]]:
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
     """A text cut before each heading that has an id: the id, "" for what comes before the first, and the words."""
-    text = _FENCE.sub("", text)
+    text = _FENCE.sub("", re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL))
     starts = list(_HEADING.finditer(text))
     ends = [*(match.start() for match in starts), len(text)]
     if text[: ends[0]].strip():
