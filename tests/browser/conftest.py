@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def context(browser: Browser) -> Iterator[BrowserContext]:
     made = browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
-    made.set_default_timeout(60_000)
+    made.set_default_timeout(180_000)  # the machine may be busy; nothing is timed
     yield made
     made.close()
 
