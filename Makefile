@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests without training and packaging"
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
+	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
 	@echo "make docs-test  build the site and look at every page of it in a browser (five minutes; needs Chromium and CJK fonts)"
@@ -82,6 +83,14 @@ parallel: $(INSTALLED)
 	$(BIN)/looplm report $(PARALLEL:=.json) --out docs/data/parallel.json
 	$(BIN)/python -m looplm.experiments.depth measure $(PARALLEL) --out docs/data/parallel-depth.json
 
+# The studies: what is trained and measured already, in runs/study, is taken as it is.
+STUDIES := x0 gate loops known parallel
+studies: $(INSTALLED)
+	for study in $(STUDIES); do \
+		rm -f docs/data/study-$$study.json; \
+		$(BIN)/looplm study $$study --out docs/data/study-$$study.json --figures docs/figures || exit 1; \
+	done
+
 parallel-adder: $(INSTALLED)
 	$(BIN)/python -m looplm.experiments.ship parallel-adder $(PARALLEL)
 
@@ -97,6 +106,9 @@ figures: $(INSTALLED)
 	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
 	$(BIN)/looplm trace 99999999+1 --mode parallel --figure docs/figures/parallel-trace.svg
 	$(BIN)/python -m looplm.experiments.depth draw docs/data/parallel-depth.json docs/figures/parallel-depth.svg
+	for study in $(STUDIES); do \
+		$(BIN)/looplm study $$study --summary docs/data/study-$$study.json --figures docs/figures > /dev/null || exit 1; \
+	done
 
 # Predicted beside measured memory and times, on this machine; pages and tests read the file.
 hardware: $(INSTALLED)

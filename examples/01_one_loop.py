@@ -3,8 +3,9 @@
 # %% [markdown] lang="en"
 # # One loop {#one-loop}
 #
-# **What you will see.** A trained adder solves 68915 + 62898 in front of you, one loop at a time. You will start its state
-# at zero, apply its one block by hand, see that more loops cost no more weights, and watch a wrong guess become right.
+# **What you will see.** A trained adder solves 68915 + 62898 in front of you, one loop at a time. You will start its
+# state at zero, apply its one block by hand, see that more loops cost no more weights, and watch a wrong guess become
+# right.
 
 # %% [markdown] lang="ko"
 # # 루프 하나 {#one-loop}
@@ -16,8 +17,8 @@
 # ## The idea {#idea}
 #
 # Think of adding two long numbers in your head. You do not own a separate piece of brain for the first look at the
-# digits, another for the carries and a third for checking. You look again, with the same head, knowing a little more.
-# A looped model does this: its state is what it knows so far, and every loop is one more look with the same weights.
+# digits, another for the carries and a third for checking. You look again, with the same head, knowing a little more. A
+# looped model does this: its state is what it knows so far, and every loop is one more look with the same weights.
 
 # %% [markdown] lang="ko"
 # ## 생각 {#idea}
@@ -33,9 +34,9 @@
 #
 # $$h_0 = 0, \qquad h_l = \mathrm{norm}\big(\mathrm{block}(h_{l-1} + x_0 + \mathrm{signal}(l))\big)$$
 #
-# That is [architecture.loop][]. Adding $x_0$ at every loop is the injection ([injection.every-loop][]), so the question is
-# never forgotten; the signal tells the block which loop it is in ([architecture.loop-signal][]). After any loop the state
-# can be read as a guess about the next token, by the embedding's own weights ([architecture.tied-head][]).
+# That is [architecture.loop][]. Adding $x_0$ at every loop is the injection ([injection.every-loop][]), so the question
+# is never forgotten; the signal tells the block which loop it is in ([architecture.loop-signal][]). After any loop the
+# state can be read as a guess about the next token, by the embedding's own weights ([architecture.tied-head][]).
 
 # %% [markdown] lang="ko"
 # ## 식 {#equation}
@@ -44,16 +45,16 @@
 #
 # $$h_0 = 0, \qquad h_l = \mathrm{norm}\big(\mathrm{block}(h_{l-1} + x_0 + \mathrm{signal}(l))\big)$$
 #
-# 이것이 [architecture.loop][]이다. 루프마다 $x_0$를 다시 더하는 것이 주입(injection)이며([injection.every-loop][]), 덕분에
-# 물음을 잊지 않는다. 루프 신호는 지금이 몇째 루프인지를 블록에 알린다([architecture.loop-signal][]). 어느 루프 뒤에든 상태를
-# 임베딩의 가중치로 읽으면 다음 토큰에 대한 짐작이 된다([architecture.tied-head][]).
+# 이것이 [architecture.loop][]이다. 루프마다 $x_0$를 다시 더하는 것이 주입(injection)이며([injection.every-loop][]),
+# 덕분에 물음을 잊지 않는다. 루프 신호는 지금이 몇째 루프인지를 블록에 알린다([architecture.loop-signal][]). 어느 루프
+# 뒤에든 상태를 임베딩의 가중치로 읽으면 다음 토큰에 대한 짐작이 된다([architecture.tied-head][]).
 
 # %%
 import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.data.addition import SYMBOLS, ask, parse_problem, problems_of
+from looplm.data.addition import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.evaluate.figures import trace_figure
 from looplm.evaluate.trace import trace_sum
 
@@ -68,8 +69,8 @@ print(
 )
 
 # %% [markdown] lang="en"
-# All three numbers stand with their least-significant digit first ([addition.double-reversed][]), so 68915 is read as
-# 5 1 9 8 6, and the answer 131813 is to be written 3 1 8 1 3 1.
+# All three numbers stand with their least-significant digit first ([addition.double-reversed][]), so 68915 is read as 5 1
+# 9 8 6, and the answer 131813 is to be written 3 1 8 1 3 1.
 #
 # ## One loop by hand {#by-hand}
 #
@@ -78,14 +79,14 @@ print(
 # scores of the next token. Nothing else is needed.
 
 # %% [markdown] lang="ko"
-# 세 수는 모두 낮은 자리부터 쓴다([addition.double-reversed][]). 그래서 68915는 5 1 9 8 6으로 읽고, 답 131813은
-# 3 1 8 1 3 1로 쓴다.
+# 세 수는 모두 낮은 자리부터 쓴다([addition.double-reversed][]). 그래서 68915는 5 1 9 8 6으로 읽고, 답 131813은 3 1 8 1 3
+# 1로 쓴다.
 #
 # ## 손으로 돌리는 한 루프 {#by-hand}
 #
 # [`embed`][looplm.models.looped.LoopLM.embed]는 $x_0$와 각 토큰이 볼 수 있는 것을 주고,
-# [`step`][looplm.models.looped.LoopLM.step]은 루프 하나이며, [`read`][looplm.models.looped.LoopLM.read]는 상태를 다음 토큰의
-# 점수로 바꾼다. 필요한 것은 이것뿐이다.
+# [`step`][looplm.models.looped.LoopLM.step]은 루프 하나이며, [`read`][looplm.models.looped.LoopLM.read]는 상태를 다음
+# 토큰의 점수로 바꾼다. 필요한 것은 이것뿐이다.
 
 
 # %%
@@ -114,8 +115,8 @@ h2 = adder.step(h1, x0, 2, view)
 print("after loop 2:", guess(h2))
 
 # %% [markdown] lang="en"
-# Two applications of one block, and every token is right. The carry did not have to run through five places for that:
-# the answer so far is part of what is read, and so each digit needs only the carry of the place before it.
+# Two applications of one block, and every token is right. The carry did not have to run through five places for that: the
+# answer so far is part of what is read, and so each digit needs only the carry of the place before it.
 #
 # ## The same weights, again {#same-weights}
 #
@@ -196,13 +197,14 @@ axes.spines[["top", "right"]].set_visible(False)
 # ## What surprised us {#surprise}
 #
 # The movement falls fast, but it does not fall to nothing: long after the answer is found, every loop still shifts the
-# state a little. This model was trained with at most six loops. What happens when nobody stops it? We let it run for forty.
+# state a little. This model was trained with at most six loops. What happens when nobody stops it? We let it run for
+# forty.
 
 # %% [markdown] lang="ko"
 # ## 뜻밖이었던 것 {#surprise}
 #
-# 움직임은 빠르게 줄지만 사라지지는 않는다. 답을 찾은 지 한참 뒤에도 루프는 상태를 조금씩 옮긴다. 이 모델은 많아야 여섯 루프로
-# 훈련했다. 아무도 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
+# 움직임은 빠르게 줄지만 사라지지는 않는다. 답을 찾은 지 한참 뒤에도 루프는 상태를 조금씩 옮긴다. 이 모델은 많아야 여섯
+# 루프로 훈련했다. 아무도 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
 
 # %%
 right = question.targets[0, answer]
@@ -223,18 +225,81 @@ assert not torch.equal(adder.read(states[40])[0, answer].argmax(-1), right)
 #
 # ## Exercises {#exercises}
 #
-# 1. Leave out the injection after loop 1: pass `torch.zeros_like(x0)` to `step` from loop 2 on. Is the question forgotten?
-# 2. Give every loop the signal of loop 1. Does this adder need to know which loop it is in?
-# 3. Which sums make some token take three loops, and which are done in two? Can you find one that needs four? We did not.
+# Each exercise has a test. Write your own solution in place of ours, and run the cell: no error means solved.
+#
+# **1.** Leave out the injection after loop 1: give `step` a zero in place of $x_0$ from loop 2 on, for six loops. Is the
+# question forgotten? (The next chapter is about this.)
 
 # %% [markdown] lang="ko"
 # 모델은 생각하여 답에 이르고, 더 생각하여 답을 지나친다. 훈련의 어느 것도 상태에 그 자리에 머물라고 하지 않았으므로, 아마
 # 작은 걸음이 쌓였을 것이다. 두 루프가 찾은 것을 마흔 루프가 잃는다. 루프 모델이 지나치게 생각하는 일은 다른 이들도 보았다
-# (Bansal 외 2022, arXiv:2202.05826). 쉴 줄 아는 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 지켜 준다.
-# 두 루프의 생각이 같으면 토큰은 멈추고([halting.two-equal-argmaxes][]), 상태는 얼어붙는다([halting.freeze][]).
+# (Bansal 외 2022, arXiv:2202.05826). 쉴 줄 아는 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 지켜
+# 준다. 두 루프의 생각이 같으면 토큰은 멈추고([halting.two-equal-argmaxes][]), 상태는 얼어붙는다([halting.freeze][]).
 #
 # ## 연습 문제 {#exercises}
 #
-# 1. 루프 1 뒤의 주입을 빼 보자. 루프 2부터 `step`에 `torch.zeros_like(x0)`를 넘긴다. 물음을 잊는가?
-# 2. 모든 루프에 루프 1의 신호를 주자. 이 덧셈 모델은 자기가 몇째 루프에 있는지 알아야 하는가?
-# 3. 어떤 합에서 토큰이 세 루프를 쓰고, 어떤 합은 두 루프로 끝나는가? 네 루프가 드는 합을 찾을 수 있는가? 우리는 찾지 못했다.
+# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+#
+# **1.** 루프 1 뒤의 주입을 빼 보자. 여섯 루프를 돌되 루프 2부터는 `step`에 $x_0$ 대신 0을 넘긴다. 물음을 잊는가? (다음
+# 장이 이 이야기이다.)
+
+
+# %%
+def check_without_x0(h, forgotten):
+    """Six loops with x0 in the first alone, and whether a token of the answer is wrong."""
+    expected = adder.step(h0, x0, 1, view)
+    for l in range(2, 7):
+        expected = adder.step(expected, torch.zeros_like(x0), l, view)
+    assert torch.equal(h, expected), "another state"
+    wrong = not torch.equal(adder.read(h)[0, answer].argmax(-1), right)
+    assert forgotten == wrong
+
+
+# %% tags=["solution"]
+h = h0
+for l in range(1, 7):
+    h = adder.step(h, x0 if l == 1 else torch.zeros_like(x0), l, view)
+check_without_x0(h, forgotten=False)
+
+# %% [markdown] lang="en"
+# **2.** Give every loop the signal of one and the same loop. For some loop's signal all six loops lead astray. Which one?
+
+# %% [markdown] lang="ko"
+# **2.** 모든 루프에 한 루프의 신호만 주어 보자. 어떤 루프의 신호를 주면 여섯 루프를 돌아도 틀린 답에 머문다. 어느
+# 루프인가?
+
+
+# %%
+def check_signal(always):
+    """With this signal in every loop, the answer after six loops is wrong."""
+    h = h0
+    for _ in range(6):
+        h = adder.step(h, x0, always, view)
+    wrong = not torch.equal(adder.read(h)[0, answer].argmax(-1), right)
+    assert wrong, f"with the signal of loop {always} it says {guess(h)}"
+
+
+# %% tags=["solution"]
+check_signal(4)
+
+# %% [markdown] lang="en"
+# **3.** Find a sum with a carry in which every token of the answer is done after two loops, and one in which some token
+# takes three. (Can you find one that needs four? We did not.)
+
+# %% [markdown] lang="ko"
+# **3.** 올림이 있는데도 답의 모든 토큰이 두 루프로 끝나는 합과, 어떤 토큰이 세 루프를 쓰는 합을 찾아보자. (네 루프가 드는
+# 합을 찾을 수 있는가? 우리는 찾지 못했다.)
+
+
+# %%
+def check_loops(two, three):
+    """Loops of the answer's tokens, as the adder's own rule gives them."""
+    for problem, most in ((two, 2), (three, 3)):
+        tokens = [t for t in trace_sum(adder, problem).tokens if t.role == "answer"]
+        taken = [token.loops_taken for token in tokens]
+        assert max(taken) == most, f"{problem} takes {taken}"
+    assert add(problems_of([parse_problem(two)])).carries[0] > 0, f"{two} has no carry"
+
+
+# %% tags=["solution"]
+check_loops(two="99+1", three="58+67")

@@ -235,6 +235,8 @@ def _as_kernel_rule(halting: HaltingRule) -> _KernelRule | None:
     for role in (answer, prompt):
         if not isinstance(role, Fixed) or type(role) not in _KNOWN:
             return None  # a rule of one's own may be a subclass that decides otherwise
+        if role.in_order != (type(role) is PrefixStability) or (isinstance(role, Confidence) and role.unknown_id is not None):
+            return None
         if type(role) is Fixed:
             thresholds.append(math.inf)
             continue

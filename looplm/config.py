@@ -53,6 +53,8 @@ class ModelConfig:
     loop_signal_loops: int = Field(default=1, ge=1)
     """Loops with a signal of their own; later loops repeat the last one."""
     state_norm: bool = True
+    gate: bool = False
+    """A learned gate: after each loop, a probability that the token should halt."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -91,6 +93,8 @@ class ModelConfig:
             chosen.append("architecture.digit-place-window")
         if self.place_strict:
             chosen.append("architecture.digit-place-strict")
+        if self.gate:
+            chosen.append("halting.gate-probability")
         return tuple(chosen)
 
 
@@ -146,6 +150,10 @@ class TrainingConfig:
     """Most loops, with gradient, after a restart from a problem's own state."""
     state_noise: float = Field(default=0, ge=0)
     """Standard deviation of the Gaussian noise added to the state after each loop."""
+    score: Literal["second-half", "all"] = "second-half"
+    """The loops whose predictions are scored."""
+    not_known_yet: bool = False
+    """Slots learn to predict `<slot>` after loops by which the carry into them cannot have come."""
     peak_learning_rate: float = Field(default=3e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.02, ge=0, le=1)
     warmup_steps: int = Field(default=100, ge=0)
@@ -158,17 +166,21 @@ class TrainingConfig:
     def _consistent(self) -> Self:
         if self.min_loops > self.max_loops:
             raise ValueError(f"`min_loops` ({self.min_loops}) must not exceed `max_loops` ({self.max_loops})")
+        if self.not_known_yet and self.score != "all":
+            raise ValueError("`not_known_yet` says what is right after every loop: it needs `score = 'all'`")
         return self
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that training exercises."""
-        names = ["loop-count", "answer-loss", "second-half", "learning-rate", "weight-decay", "deterministic"]
+        names = ["loop-count", "answer-loss", "learning-rate", "weight-decay", "deterministic"]
+        names += ["second-half"] if self.score == "second-half" else ["all-loops"]
+        names += ["not-known-yet"] if self.not_known_yet else []
         names += ["restarts"] if self.restart_share > 0 else []
         names += ["state-noise"] if self.state_noise > 0 else []
         return tuple(f"training.{name}" for name in names)
 
 
-Rule = Literal["fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability"]
+Rule = Literal["fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability", "gate"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 
@@ -180,9 +192,13 @@ class RuleConfig:
     max_loops: int = Field(default=6, ge=1)
     min_loops: int = Field(default=1, ge=1)
     threshold: float | None = Field(default=None, gt=0, le=1)
-    """Probability; for `confidence` and `prefix-stability`."""
+    """Probability; for `confidence`, `prefix-stability` and `gate`."""
     epsilon: float | None = Field(default=None, gt=0)
     """Change of the state in one loop, relative to its norm; for `state-change` and `prefix-stability`."""
+    unknown_id: int | None = Field(default=None, ge=0)
+    """A token id that says "not known yet": a token that guesses it goes on; for `confidence`."""
+    in_order: bool = False
+    """An answer token waits until all answer tokens before it have halted; `prefix-stability` always does."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -193,6 +209,10 @@ class RuleConfig:
             if (getattr(self, name) is not None) != (name in needed):
                 wanted = "must be given" if name in needed else "has no meaning"
                 raise ValueError(f"`{name}` {wanted} for the rule {self.rule!r}")
+        if self.unknown_id is not None and self.rule != "confidence":
+            raise ValueError(f"`unknown_id` has no meaning for the rule {self.rule!r}")
+        if self.in_order and self.rule in ("fixed", "prefix-stability"):
+            raise ValueError(f"`in_order` changes nothing for the rule {self.rule!r}")
         return self
 
     def _takes(self) -> tuple[str, ...]:
@@ -200,12 +220,15 @@ class RuleConfig:
             "confidence": ("threshold",),
             "state-change": ("epsilon",),
             "prefix-stability": ("threshold", "epsilon"),
+            "gate": ("threshold",),
         }
         return takes.get(self.rule, ())
 
     def settings(self) -> dict[str, Any]:
         """What the rule takes beside `max_loops`."""
-        return {name: getattr(self, name) for name in ("min_loops", *self._takes())}
+        taken = {name: getattr(self, name) for name in ("min_loops", *self._takes())}
+        taken |= {} if self.unknown_id is None else {"unknown_id": self.unknown_id}
+        return taken | ({"in_order": True} if self.in_order else {})
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -219,6 +242,8 @@ class HaltingConfig(RuleConfig):
         """Ids of the spec clauses that these rules exercise."""
         names = ["at-least-one-loop", "bounds", "roles", "freeze", "kv-publish", self.rule]
         names += [self.prompt.rule] if self.prompt else ["fixed"]
+        names += ["not-known-yet"] if self.unknown_id is not None else []
+        names += ["in-order"] if self.in_order else []
         if self.prompt and self.rule == self.prompt.rule == "confidence":
             names.append("wait-to-think")
         return tuple(f"halting.{name}" for name in names)
@@ -237,6 +262,26 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class GateConfig:
+    """How a learned gate is trained, after the model, which it leaves as it is."""
+
+    objective: Literal["right", "ponder"] = "right"
+    """To say whether the guess is right now; or PonderNet's expected loss with a geometric prior."""
+    steps: int = Field(default=1000, ge=1)
+    learning_rate: float = Field(default=1e-2, gt=0)
+    max_loops: int = Field(default=8, ge=1)
+    """Loops of every batch."""
+    prior: float = Field(default=0.2, gt=0, lt=1)
+    """Halting probability of the geometric prior; for `ponder`."""
+    prior_weight: float = Field(default=0.01, ge=0)
+    """Of the divergence from the prior; for `ponder`."""
+
+    def clauses(self) -> tuple[str, ...]:
+        """Ids of the spec clauses that training the gate exercises."""
+        return ("training.gate", f"training.gate-{self.objective}")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Preset:
     """One experiment, complete: a file in spec/presets, resolved."""
 
@@ -247,9 +292,19 @@ class Preset:
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     halting: HaltingConfig = Field(default_factory=HaltingConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    gate: GateConfig | None = None
+    """How the gate is trained, if the model has one."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.model.gate != (self.gate is not None):
+            raise ValueError("`model.gate = true` and the table `gate` go together: a gate has to be trained")
+        if not self.model.gate and "gate" in (self.halting.rule, self.halting.prompt and self.halting.prompt.rule):
+            raise ValueError("the halting rule 'gate' needs a model with a gate: set `model.gate = true`, and train it")
+        if self.training.not_known_yet and (self.data.mode != "parallel" or self.data.format != "double-reversed"):
+            raise ValueError(
+                "`training.not_known_yet` is about slots: it needs `data.mode = 'parallel'`, format double-reversed"
+            )
         if self.training.restart_share > 0 and self.model.injection == "first":
             raise ValueError(
                 "`training.restart_share` must be 0 with `model.injection = 'first'`: "
@@ -259,7 +314,7 @@ class Preset:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of all clauses that a run of this preset exercises, sorted."""
-        parts = (self.model, self.data, self.training, self.halting, self.evaluation)
+        parts = (self.model, self.data, self.training, self.halting, self.evaluation, *((self.gate,) if self.gate else ()))
         return tuple(sorted({clause for part in parts for clause in part.clauses()}))
 
 
@@ -274,10 +329,17 @@ def load_preset(name: str, **training: Any) -> Preset:
     Raises:
         InputError: if there is no such preset, or a setting is unknown or out of its range.
     """
-    table = _read(name)
     given = {key: value for key, value in training.items() if value is not None}
-    table = _merge(table, {"name": name, "training": given})
-    return parse(Preset, table, where=f"preset {name!r}")
+    return derive_preset(name, {"training": given})
+
+
+def derive_preset(name: str, changes: dict[str, Any]) -> Preset:
+    """The preset of this name with the settings of a table in place of its own.
+
+    Raises:
+        InputError: if there is no such preset, or a setting is unknown or out of its range.
+    """
+    return parse(Preset, merge(merge(_read(name), {"name": name}), changes), where=f"preset {name!r}")
 
 
 def parse(kind: type[Config], table: dict[str, Any], where: str) -> Config:
@@ -324,12 +386,14 @@ def _read(name: str) -> dict[str, Any]:
         raise InputError(f"There is no preset {name!r}; there are: {', '.join(preset_names())}.")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     parent = table.pop("extends", None)
-    return _merge(_read(parent), table) if parent else table
+    return merge(_read(parent), table) if parent else table
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A table with another laid over it: tables are merged, all else is replaced; so is a table that names its `rule`."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        kept = isinstance(old, dict) and isinstance(value, dict) and "rule" not in value  # settings belong to their rule
+        merged[key] = merge(merged[key], value) if kept else value
     return merged

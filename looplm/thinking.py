@@ -123,6 +123,7 @@ class Thinking:
             self.answer[index] & active,
             active,
             self._waited_for[rows][:, None],
+            self.model.halt_prob(after, l),
         )
         self.states[index], self.guess[index], self._confidence[index] = after, seen.guess, seen.confidence
         self.loops_taken[index] += active

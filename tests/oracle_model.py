@@ -9,7 +9,7 @@ import torch
 from strategies import Scattered, scattered
 from torch import Tensor
 
-from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import ByRole, Confidence, Fixed, Gate, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer
 from looplm.spec import oracle
 
@@ -26,6 +26,7 @@ class Token:
     states: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
+    halt_probs: list[float] = field(default_factory=list)
     offers: list[KeysValues] = field(default_factory=list)
 
     @property
@@ -46,19 +47,23 @@ def is_ready(rule: HaltingRule, token: Token, waited_for: int) -> list[bool]:
     ready: list[bool]
     if isinstance(rule, Scattered):
         ready = scattered(token.guesses)
+    elif isinstance(rule, Confidence) and rule.unknown_id is not None:
+        ready = halting.known(token.guesses, token.confidences, rule.threshold, rule.unknown_id)
     elif isinstance(rule, Confidence):
         ready = halting.confidence(token.confidences, rule.threshold)
+    elif isinstance(rule, Gate):
+        ready = halting.gate(token.halt_probs, rule.threshold)
     elif isinstance(rule, TwoEqualArgmaxes):
         ready = halting.two_equal_argmaxes(token.guesses)
     elif isinstance(rule, StateChange):
         ready = halting.state_change(token.changes, rule.epsilon)
     elif isinstance(rule, PrefixStability):
         settings = (rule.threshold, rule.epsilon, waited_for)
-        ready = halting.prefix_stability(token.guesses, token.confidences, token.changes, *settings)
+        return list(halting.prefix_stability(token.guesses, token.confidences, token.changes, *settings))
     else:
         assert type(rule) is Fixed
         ready = halting.fixed(token.loops_taken)
-    return ready
+    return halting.in_order(ready, waited_for) if rule.in_order else ready
 
 
 class OracleModel:
@@ -85,6 +90,7 @@ class OracleModel:
         """The last of the tokens, after the earlier ones have been read."""
         own = (rule.answer if answer else rule.prompt) if isinstance(rule, ByRole) else rule
         assert isinstance(own, Fixed)
+        waited_for = waited_for if answer else 0  # only answer tokens wait for others
         token = Token()
         x0 = self.weights["embedding.weight"][tokens[-1]]
         if self.config.positions == "learned":
@@ -102,6 +108,10 @@ class OracleModel:
                 continue
             token.states.append(h)
             token.changes.append(halting.change(h, before))
+            if self.config.gate:
+                signal = None if self.config.loop_signal == "none" else self._signal(l)
+                weight, bias = self.weights["gate.weight"][0], float(self.weights["gate.bias"][0])
+                token.halt_probs.append(halting.halt_prob(h, signal, weight, bias))
             token.logits.append(self._norm("head_norm", h) @ self.weights["embedding.weight"].T)
             ready = is_ready(own, token, waited_for) + [False] * own.max_loops
             halted = halting.loops_taken(ready, own.min_loops, own.max_loops) == l
@@ -113,12 +123,13 @@ class OracleModel:
 
     def _enter(self, h: Tensor, x0: Tensor, l: int) -> Tensor:
         u: Tensor = {"every": injection.every, "first": injection.first}[self.config.injection](h, x0, l)
-        if self.config.loop_signal == "sinusoidal":
-            # the package keeps this table in float32
-            u = u + torch.tensor(architecture.sinusoidal_signal(l, self.config.loop_signal_loops, len(u))).double()
-        elif self.config.loop_signal == "learned":
-            u = u + self.weights["loop_signal.table"][min(l, self.config.loop_signal_loops) - 1]
-        return u
+        return u if self.config.loop_signal == "none" else u + self._signal(l)
+
+    def _signal(self, l: int) -> Tensor:
+        if self.config.loop_signal == "learned":
+            return self.weights["loop_signal.table"][min(l, self.config.loop_signal_loops) - 1]
+        signal = architecture.sinusoidal_signal(l, self.config.loop_signal_loops, self.config.width)
+        return torch.tensor(signal).double()  # the package keeps this table in float32
 
     def _block(self, x: Tensor, tokens: list[int], earlier: list[Token], l: int) -> tuple[Tensor, KeysValues]:
         offer: KeysValues = []

@@ -13,6 +13,7 @@ from looplm.loop.halting import (
     Confidence,
     Evidence,
     Fixed,
+    Gate,
     HaltingRule,
     PrefixStability,
     StateChange,
@@ -52,14 +53,15 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
         "loop_signal": "none" if body == "static" else draw(st.sampled_from(["none", "sinusoidal", "learned"])),
         "loop_signal_loops": draw(st.integers(1, 4)),
         "state_norm": body == "looped" and draw(st.booleans()),
+        "gate": False,
     }
     return ModelConfig(**drawn | fixed)
 
 
 @st.composite
 def models(draw: st.DrawFn, /, **fixed: Any) -> LoopLM:
-    """A model in float64 with lively weights: states keep moving, and argmaxes change from loop to loop."""
-    config = draw(model_configs(**fixed))
+    """A model in float64 with lively weights, and a gate: states keep moving, and argmaxes change from loop to loop."""
+    config = draw(model_configs(**{"gate": True} | fixed))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     model = build_model(config).double().eval()
     with torch.no_grad():
@@ -96,13 +98,15 @@ def simple_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
 
     def bounded(bounds: tuple[int, int]) -> st.SearchStrategy[HaltingRule]:
         most, least = max(bounds), min(bounds)
-        threshold, epsilon = st.floats(0.1, 1), st.floats(0.05, 2)
+        threshold, epsilon, order = st.floats(0.1, 1), st.floats(0.05, 2), st.booleans()
+        unknown = st.sampled_from([None, 0, 7])
         return st.one_of(
             st.just(Fixed(most)),
-            st.just(TwoEqualArgmaxes(most, least)),
-            st.just(Scattered(most, least)),
-            st.builds(Confidence, st.just(most), st.just(least), threshold),
-            st.builds(StateChange, st.just(most), st.just(least), epsilon),
+            st.builds(TwoEqualArgmaxes, st.just(most), st.just(least), in_order=order),
+            st.builds(Scattered, st.just(most), st.just(least), in_order=order),
+            st.builds(Confidence, st.just(most), st.just(least), threshold, unknown, in_order=order),
+            st.builds(StateChange, st.just(most), st.just(least), epsilon, in_order=order),
+            st.builds(Gate, st.just(most), st.just(least), threshold, in_order=order),
             st.builds(PrefixStability, st.just(most), st.just(least), threshold, epsilon),
         )
 

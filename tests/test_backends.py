@@ -16,7 +16,7 @@ import looplm
 from looplm.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.errors import InputError
 from looplm.generate import generate, pad_left
-from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import ByRole, Confidence, Fixed, Gate, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
 from looplm.thinking import Thinking
@@ -151,7 +151,12 @@ def test_auto_takes_the_first_that_can_run_and_says_why_not_the_fused_one(monkey
 def test_a_rule_that_the_kernels_do_not_know_is_left_to_torch(rule: HaltingRule) -> None:
     adder = looplm.load("adder")
     roles = (rule.answer, rule.prompt) if isinstance(rule, ByRole) else (rule,)
-    strange = any(isinstance(role, Scattered) for role in roles)
+    strange = any(
+        isinstance(role, Scattered | Gate)
+        or getattr(role, "unknown_id", None) is not None
+        or (isinstance(role, Fixed) and role.in_order != isinstance(role, PrefixStability))
+        for role in roles
+    )
     if strange:
         with pytest.raises(InputError, match="do not know this halting rule"):
             choose("reference", adder, rule)

@@ -13,6 +13,8 @@ from hardware_tables import hardware
 from looplm.errors import InputError
 from looplm.experiments.depth import chain_table, offers_table, read_depth, saved_table
 from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+from looplm.experiments.study import load_study, read_study_summary
+from looplm.experiments.verdicts import Language, rules_table, study_table, values_table, verdict_lines
 from looplm.resources import resource
 from looplm.spec_check import checkout, outdated
 
@@ -162,6 +164,45 @@ def modules(package: str, language: str) -> str:
     return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
 
 
+def study(name: str, language: str) -> str:
+    """The table of a study, a line on how it was measured, and its verdicts: all from docs/data/study-NAME.json."""
+    path = resource("docs/data") / f"study-{name}.json"
+    if not path.is_file():
+        return _NO_STUDY[language].format(name=name)
+    loaded, summary = load_study(name), read_study_summary(path)
+    parts = [as_markdown(*study_table(loaded, summary, _tongue(language)))] if loaded.columns else []
+    for question, answers in verdict_lines(loaded, summary, _tongue(language)):
+        parts.append(f"*{question}*\n\n" + "\n".join(f"- {answer}" for answer in answers))
+    return "\n\n".join(parts)
+
+
+def rules(argument: str, language: str) -> str:
+    """Accuracy and work of the halting rules of a study: `rules gate:recipe=A,gate=right:carry-heavy/4,carry-heavy/24`."""
+    name, levels, sets = argument.split(":")
+    path = resource("docs/data") / f"study-{name}.json"
+    if not path.is_file():
+        return _NO_STUDY[language].format(name=name)
+    where = dict(item.split("=") for item in levels.split(","))
+    columns = [(kind, int(digits)) for kind, digits in (item.split("/") for item in sets.split(","))]
+    return as_markdown(*rules_table(read_study_summary(path), where, columns, _tongue(language)))
+
+
+def calibration(name: str, language: str) -> str:
+    """The expected calibration error of confidence and gate, by recipe, objective and digits; mean over seeds."""
+    path = resource("docs/data") / f"study-{name}.json"
+    if not path.is_file():
+        return _NO_STUDY[language].format(name=name)
+    return as_markdown(*values_table(read_study_summary(path), "calibration_error.", _tongue(language)))
+
+
+def _tongue(language: str) -> Language:
+    return "ko" if language == "ko" else "en"
+
+
+_NO_STUDY = {
+    "en": "*The results are not in this checkout: `docs/data/study-{name}.json` is missing. `make studies` writes it.*",
+    "ko": "*이 저장소에는 결과가 없다. `docs/data/study-{name}.json`이 빠져 있으며, `make studies`로 만든다.*",
+}
 _BUILDS_HEAD = {
     "en": "| kernel | profile | Triton | shared memory, bytes | registers | spilled, bytes |",
     "ko": "| 커널 | 프로파일 | Triton | 공유 메모리(바이트) | 레지스터 | 흘림(바이트) |",
@@ -209,6 +250,9 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "modules": modules,
     "hardware": hardware,
     "builds": builds,
+    "study": study,
+    "rules": rules,
+    "calibration": calibration,
     "changelog": changelog,
 }
 _RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}

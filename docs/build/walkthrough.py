@@ -3,9 +3,11 @@
     # %% [markdown] lang="en"      narration, in pairs: English, then Korean
     # %% [markdown] lang="ko"
     # %%                           code, shown in both
+    # %% tags=["solution"]         the same, folded: a solution of an exercise, which the exercise's test checks
 
-Outputs are kept in build/walkthroughs under a key made of all code that can change them: the script's, the package's
-(without docstrings and comments) and its weights. Editing prose runs nothing.
+Outputs are kept in build/walkthroughs under a key made of all that can change them: the script's code, the package's and
+the kernels' (without docstrings and comments), weights, presets and profiles, the spec's code, and the results of
+docs/data that the script names. Editing prose runs nothing.
 """
 
 import ast
@@ -26,7 +28,11 @@ import jupytext
 import nbformat
 
 _RUNNER = Path(__file__).with_name("run_cells.py")
-_WORDS = {"en": ("Notebook with outputs", "Script"), "ko": ("출력이 담긴 노트북", "스크립트")}
+_FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_WORDS = {
+    "en": ("Notebook with outputs", "Script", "A solution"),
+    "ko": ("출력이 담긴 노트북", "스크립트", "풀이 하나"),
+}
 Output = dict[str, str]
 """`text`, or `svg` with `uid` and `alt`: a figure."""
 
@@ -39,12 +45,19 @@ class Cell:
     language: str
     """Of a narration; empty for code."""
     source: str
+    solution: bool = False
+    """Code that solves an exercise."""
 
 
 def read_cells(text: str) -> list[Cell]:
     """The cells of a percent-format script, without its docstring, which stands before the first of them."""
     cells = [
-        Cell(cell.cell_type == "code", cell.metadata.get("lang", ""), cell.source.strip("\n"))
+        Cell(
+            cell.cell_type == "code",
+            cell.metadata.get("lang", ""),
+            cell.source.strip("\n"),
+            solution="solution" in cell.metadata.get("tags", []),
+        )
         for cell in jupytext.reads(text, fmt="py:percent").cells
     ]
     return cells[1:] if cells and cells[0].code and not _bare_statements(cells[0].source) else cells
@@ -56,10 +69,16 @@ def key(script: Path, root: Path) -> str:
     for cell in read_cells(script.read_text(encoding="utf-8")):
         if cell.code:
             digest.update(_bare(cell.source))
-    for path in [_RUNNER, *sorted((root / "looplm").rglob("*.py")), *sorted((root / "spec" / "presets").glob("*.toml"))]:
-        text = path.read_text(encoding="utf-8")
-        digest.update(_bare(text) if path.suffix == ".py" else text.encode())
-    for path in sorted((root / "looplm" / "assets").rglob("*.safetensors")):
+    code = [path for folder in ("looplm", "kernels") for path in sorted((root / folder).rglob("*.py"))]
+    for path in [_RUNNER, *code]:
+        digest.update(_bare(path.read_text(encoding="utf-8")))
+    for path in sorted((root / "spec").glob("*.md")):
+        for fence in _FENCE.findall(path.read_text(encoding="utf-8")):
+            digest.update(_bare(fence))
+    text = script.read_text(encoding="utf-8")
+    settings = [path for folder in ("presets", "profiles") for path in sorted((root / "spec" / folder).rglob("*.toml"))]
+    named = [path for path in sorted((root / "docs" / "data").glob("*")) if path.name in text]
+    for path in [*settings, *named, *sorted((root / "looplm" / "assets").rglob("*.safetensors"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -99,13 +118,16 @@ def build(script: Path, language: str, root: Path) -> dict[str, str]:
 
 def page(cells: Sequence[Cell], outputs: Sequence[Sequence[Output]], stem: str, language: str) -> str:
     """The chapter in Markdown: downloads under the title, then narration, code and outputs in order."""
-    notebook_word, script_word = _WORDS[language]
+    notebook_word, script_word, solution_word = _WORDS[language]
     downloads = f"[{notebook_word}]({stem}.ipynb){{ .download download }} [{script_word}]({stem}.py){{ .download download }}"
     title, _, opening = cells[0].source.partition("\n")
     parts, waiting = [title, downloads, opening.strip()], iter(outputs)
     for cell in cells[1:]:
         if cell.code:
-            parts += [f"```python\n{cell.source}\n```", *map(_output, next(waiting))]
+            shown = [f"```python\n{cell.source}\n```", *map(_output, next(waiting))]
+            if cell.solution:
+                shown = ['<details class="solution" markdown="1">', f"<summary>{solution_word}</summary>", *shown, "</details>"]
+            parts += shown
         else:
             parts.append(cell.source)
     return "\n\n".join(parts) + "\n"
@@ -117,6 +139,8 @@ def notebook(cells: Sequence[Cell], outputs: Sequence[Sequence[Output]]) -> str:
     for number, cell in enumerate(cells):
         if cell.code:
             made = nbformat.v4.new_code_cell(cell.source, outputs=[_notebook_output(output) for output in next(shown)])
+            if cell.solution:
+                made["metadata"] = {"tags": ["solution"], "jupyter": {"source_hidden": True}}
         else:
             made = nbformat.v4.new_markdown_cell(cell.source)
         made["id"] = f"cell-{number}"  # not drawn at random, so that the same script gives the same bytes

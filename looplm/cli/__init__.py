@@ -22,6 +22,7 @@ from looplm.cli.inference import Solve, Trace
 from looplm.cli.plan import PlanCommand
 from looplm.cli.profile import ProfileCommand
 from looplm.cli.spec import Spec
+from looplm.cli.study import StudyCommand
 from looplm.cli.train import Train
 from looplm.errors import InputError
 
@@ -31,6 +32,7 @@ Command = (
     | Annotated[Solve, tyro.conf.subcommand("solve")]
     | Annotated[Trace, tyro.conf.subcommand("trace")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[StudyCommand, tyro.conf.subcommand("study")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
     | Annotated[ProfileCommand, tyro.conf.subcommand("profile")]

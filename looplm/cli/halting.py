@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from looplm.config import HaltingConfig
 
-Choice = Literal["preset", "fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability"]
+Choice = Literal["preset", "fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability", "gate"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class HaltingOptions:
     min_loops: int | None = None
     """Fewest loops of a token."""
     threshold: float | None = None
-    """Probability, for confidence and prefix-stability."""
+    """Probability, for confidence, prefix-stability and gate."""
     epsilon: float | None = None
     """Relative change of the state, for state-change and prefix-stability."""
     prompt_halting: Choice = "preset"

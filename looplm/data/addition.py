@@ -186,10 +186,13 @@ class Questions:
     """The right prediction at each token; it counts only where `asked`."""
     asked: Annotated[Tensor, Bool("N U")]
     """True for the tokens from which an answer token is read."""
+    distance: Annotated[Tensor, Int("N U")] | None = None
+    """In parallel: how many places down a slot's digit depends on (addition.distance); elsewhere 0."""
 
     def to(self, device: torch.device) -> "Questions":
         """The same on another device."""
-        return Questions(self.tokens.to(device), self.targets.to(device), self.asked.to(device))
+        distance = None if self.distance is None else self.distance.to(device)
+        return Questions(self.tokens.to(device), self.targets.to(device), self.asked.to(device), distance)
 
 
 def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
@@ -199,7 +202,7 @@ def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
     forcing). In parallel, the text holds empty slots in its place, two more than the longer operand has digits, and
     each slot predicts its own answer token; the end mark fills those beyond.
 
-    Spec: [addition.answer][], [addition.slots][].
+    Spec: [addition.answer][], [addition.slots][], [addition.distance][].
     """
     texts = write(problems, format)
     if mode == "left-to-right":
@@ -211,7 +214,21 @@ def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
     column = torch.arange(width)
     asked = (column >= start) & (column < end)
     tokens = torch.where(column < start, known, torch.where(asked, SLOT, PAD))
-    return Questions(tokens, torch.where(asked & (known == PAD), EOS, known), asked)
+    slot = (column - start).clamp(0, problems.a.shape[1] + 1)
+    distance = torch.where(asked, carry_distances(problems).gather(1, slot), 0)
+    return Questions(tokens, torch.where(asked & (known == PAD), EOS, known), asked, distance)
+
+
+def carry_distances(problems: Problems) -> Annotated[Tensor, Int("N P")]:
+    """For each slot, M + 2 of them, how many places down the carry into it may come from.
+
+    Spec: [addition.distance][].
+    """
+    distance = [torch.zeros_like(problems.a_length)]
+    for place in range(problems.a.shape[1]):
+        passes_on = problems.a[:, place] + problems.b[:, place] == 9
+        distance.append(1 + distance[-1] * passes_on)
+    return torch.stack([*distance, torch.ones_like(distance[0])], 1)
 
 
 def read_answer(tokens: Sequence[int], format: Format) -> str:

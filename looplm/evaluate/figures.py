@@ -145,5 +145,67 @@ def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:
         return figure
 
 
+def curve_figure(
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], x: Sequence[float], labels: tuple[str, str], percent: bool
+) -> Figure:
+    """Curves over loops, or over anything else: one panel for each group, one line for each kind of model.
+
+    Args:
+        panels: title → label of a line → one curve for each seed; the seeds are drawn thinly, their mean boldly.
+        x: of all curves; a shorter curve ends earlier.
+        labels: of x and y.
+        percent: whether y is a share.
+    """
+    with mpl.rc_context(FIGURE_STYLE):
+        width = 3.7 * len(panels) if len(panels) > 1 else 6.4
+        figure = Figure(figsize=(width, 3.6), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+            for (label, curves), (colour, marker, size, dashes) in zip(lines.items(), LINE_STYLES, strict=False):
+                places = x[: len(curves[0])]
+                for curve in curves:
+                    axes.plot(places, curve, color=colour, lw=0.6, alpha=0.45)
+                mean = [sum(values) / len(values) for values in zip(*curves, strict=True)]
+                every = max(1, len(places) // 8)
+                look: Any = {"marker": marker, "ms": min(size, 6), "markevery": every, "ls": dashes, "lw": 1.8}
+                axes.plot(places, mean, color=colour, label=label, **look)
+            axes.set(xlabel=labels[0], xlim=(places[0], places[-1]))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if title:
+                axes.set_title(title, fontsize=10)
+            if percent:
+                axes.set_ylim(-0.03, 1.03)
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            if len(lines) > 1:
+                axes.legend(fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+        grid[0].set_ylabel(labels[1])
+        return figure
+
+
+def frontier_figure(panels: Mapping[str, Mapping[str, Sequence[tuple[str, float, float]]]]) -> Figure:
+    """Accuracy against work, one panel for each test set; the upper left is best.
+
+    Args:
+        panels: title → family of rules → (what to write beside the point, block evaluations a sum, share solved).
+    """
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(4.2 * len(panels), 4.0), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, families) in zip(grid, panels.items(), strict=True):
+            for (family, points), (colour, marker, size, dashes) in zip(families.items(), LINE_STYLES, strict=False):
+                ordered = sorted(points, key=lambda point: point[1])
+                work, right = [point[1] for point in ordered], [point[2] for point in ordered]
+                look: Any = {"marker": marker, "ms": min(size, 7), "ls": dashes, "lw": 1.0}
+                axes.plot(work, right, color=colour, label=family, clip_on=False, zorder=3, **look)
+                for text, x, y in ordered:
+                    axes.annotate(text, (x, y), (3, -9), textcoords="offset points", fontsize=7, color=colour)
+            axes.set(xscale="log", xlabel="block evaluations a sum", ylim=(-0.03, 1.03))
+            axes.set_title(title, fontsize=10)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        grid[0].set_ylabel("sums solved")
+        grid[-1].legend(fontsize=8, loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
+        return figure
+
+
 def _short(symbol: str) -> str:
     return {"<bos>": "^", "<eos>": "$", "<pad>": "·", "<slot>": "_"}.get(symbol, symbol)

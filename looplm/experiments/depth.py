@@ -16,10 +16,11 @@ from torch import Tensor
 
 from looplm.checkpoint import load, read_card
 from looplm.config import as_table
-from looplm.data.addition import PAD, Problems, Questions, ask
+from looplm.data.addition import PAD, Problems
 from looplm.data.addition_sets import chain_set, test_set
 from looplm.evaluate.accuracy import TEST_KINDS, exact_match
 from looplm.evaluate.figures import depth_figure, save_figure
+from looplm.experiments.measures import questions_of, rank_correlation, solved_after_each_loop
 from looplm.experiments.provenance import circumstances
 from looplm.files import refuse_existing, to_json, write_file
 from looplm.loop.halting import ByRole, Fixed, HaltingRule, make_halting
@@ -27,7 +28,6 @@ from looplm.models.looped import LoopLM, Offer
 from looplm.shapes import Float, Int
 
 SCHEMA = 1
-_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def work_saved(model: LoopLM, halting: HaltingRule, problems: Problems) -> dict[
         "cheap_prompt": lambda loops: ByRole(Fixed(loops), halting.prompt),
     }
     for name, rule in rules.items():
-        solved = _solved_after_each_loop(model, problems, rule(halting.max_loops))
+        solved = solved_after_each_loop(model, problems, rule(halting.max_loops))
         counts = [int(count) for count in solved.sum(1)]
         enough = [loops for loops, count in enumerate(counts, 1) if count >= correct - 0.005 * n]
         row: dict[str, Any] = {"correct_after_each_loop": counts, "loops": enough[0] if enough else None}
@@ -140,7 +140,7 @@ def offers(model: LoopLM, halting: HaltingRule, problems: Problems) -> list[dict
     rows = []
     for offer in get_args(Offer):
         solved, work = [], []
-        for questions in _asked(model, problems):
+        for questions in questions_of(model, problems):
             thoughts = model.think(questions.tokens, halting, real=questions.tokens != PAD, answer=questions.asked, offer=offer)
             solved.append(((thoughts.logits.argmax(-1) == questions.targets) | ~questions.asked).all(1))
             work.append(block_evaluations(thoughts.loops_taken, offer, model.block.kv_share))
@@ -165,12 +165,6 @@ def block_evaluations(
         "no-freeze": 1.0 * behind,
     }[offer]
     return (loops_taken + extra).sum(1).double()
-
-
-def rank_correlation(x: Annotated[Tensor, Float("N")], y: Annotated[Tensor, Float("N")]) -> float:
-    """Spearman's: Pearson's correlation of the ranks, ties sharing their mean rank; nan if one of both is constant."""
-    ranks = torch.stack([(values[:, None] > values).sum(1) + (values[:, None] == values).sum(1) / 2 for values in (x, y)])
-    return float(torch.corrcoef(ranks.double())[0, 1])
 
 
 def read_depth(path: Path) -> list[dict[str, Any]]:
@@ -231,27 +225,6 @@ def offers_table(results: Sequence[dict[str, Any]]) -> Table:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}"
-
-
-def _solved_after_each_loop(model: LoopLM, problems: Problems, halting: HaltingRule) -> Tensor:
-    """Bool[L N]: what would be right if the answer were read after loop l; its tokens all run `max_loops` loops."""
-    parts = []
-    for questions in _asked(model, problems):
-        solved: list[Tensor] = []
-
-        def look(l: int, h: Tensor, questions: Questions = questions, solved: list[Tensor] = solved) -> None:
-            guess = model.read(h).argmax(-1)
-            solved.append(((guess == questions.targets) | ~questions.asked).all(1))
-
-        model.think(questions.tokens, halting, real=questions.tokens != PAD, answer=questions.asked, hook=look)
-        parts.append(torch.stack(solved))
-    return torch.cat(parts, 1)
-
-
-def _asked(model: LoopLM, problems: Problems) -> Sequence[Questions]:
-    assert model.preset is not None
-    data = model.preset.data
-    return [ask(batch, data.format, data.mode) for batch in problems.batches(_ROWS)]
 
 
 def _cost(solved: Tensor, work: Tensor, elapsed_s: float | None = None) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import tomli_w
 import torch
 
-from looplm.checkpoint import save
+from looplm.checkpoint import load, read_card, save
 from looplm.config import Preset, as_table
 from looplm.evaluate.accuracy import evaluate_adder
 from looplm.evaluate.figures import accuracy_figure, save_figure, trace_figure
@@ -38,7 +39,9 @@ from looplm.files import new_folder, to_json, write_file
 from looplm.hardware.execution import Execution
 from looplm.loop.halting import make_halting
 from looplm.models.looped import LoopLM
+from looplm.models.static import build_model
 from looplm.spec import citation
+from looplm.train.gate import train_gate
 from looplm.train.trainer import Step, train
 
 LOG_SCHEMA = 1
@@ -62,6 +65,7 @@ def run_preset(
     on_step: Callable[[Step], None] = lambda step: None,
     on_message: Callable[[str], None] = lambda message: None,
     execution: Execution | None = None,
+    model_of: Path | None = None,
 ) -> Result:
     """Train and test a preset; `folder` appears when all is done, or not at all.
 
@@ -73,6 +77,7 @@ def run_preset(
         on_step: told of every training step.
         on_message: told what is being done after training.
         execution: how training is computed; by default the plainest way.
+        model_of: a run of the same training without a gate, whose model this preset's gate is trained for.
 
     Spec: [training.nothing-half-written][], [training.log][].
     """
@@ -83,8 +88,17 @@ def run_preset(
                 "execution": asdict(execution),
                 "clauses": source["clauses"] + [citation(id) for id in execution.clauses()],
             }
-        model, steps = _train(preset, seed, device, source, draft, on_step, execution)
-        source["training"] = _training_facts(steps)
+        if model_of is None:
+            model, steps = _train(preset, seed, device, source, draft, on_step, execution)
+            source["training"] = _training_facts(steps)
+        else:
+            model, steps = _take(model_of, preset), []
+            source["training"] = read_card(str(model_of))["provenance"]["training"]
+            write_file(draft / "log.jsonl", (model_of / "log.jsonl").read_bytes())
+        if preset.gate:
+            on_message("training the gate")
+            losses = list(train_gate(model, preset, seed))
+            source["gate"] = {"steps": len(losses), "final_loss": round(fmean(losses[-_LAST_STEPS:]), 6)}
         tested = preset.evaluation
         cells = evaluate_adder(
             model, tested.digits, tested.problems_per_cell, make_halting(preset.halting), TEST_SEED, on_message
@@ -92,7 +106,7 @@ def run_preset(
         result = make_result(model, source, cells, preset.halting, TEST_SEED)
         on_message("writing the run")
         write_file(draft / "config.toml", tomli_w.dumps(as_table(preset)).encode())
-        write_file(draft / "metrics.csv", _csv(steps))
+        write_file(draft / "metrics.csv", (model_of / "metrics.csv").read_bytes() if model_of else _csv(steps))
         write_file(draft / "summary.json", to_json(make_summary([result])))
         trace = trace_sum(model, TRACED_SUM).as_json()
         write_file(draft / "trace.json", to_json(trace))
@@ -121,6 +135,14 @@ def _train(
             done.append(step)
             on_step(step)
     return model.eval(), done
+
+
+def _take(run: Path, preset: Preset) -> LoopLM:
+    """The model of a run without a gate, with a fresh gate."""
+    taken, model = load(str(run)), build_model(preset.model)
+    model.load_state_dict({**model.state_dict(), **taken.state_dict()})
+    model.preset = preset
+    return model.eval()
 
 
 def _training_facts(steps: list[Step]) -> dict[str, Any]:

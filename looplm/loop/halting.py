@@ -6,13 +6,14 @@ A rule of your own needs what `HaltingRule` asks for: a `max_loops`, and to be c
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from looplm.config import HaltingConfig, RuleConfig
+from looplm.errors import InputError
 from looplm.shapes import Bool, Float, Int
 
 
@@ -40,6 +41,8 @@ class Evidence:
     """Tokens that ran loop l; the others have halted, or are padding."""
     waited_for: Annotated[Tensor, Int("B 1")]
     """Most loops that an answer token of an earlier chunk took; 0 if there was none."""
+    halt_prob: Annotated[Tensor, Float("B T")] | None = None
+    """What the model's gate gives, if it has one."""
 
 
 def observe(
@@ -52,6 +55,7 @@ def observe(
     answer: Annotated[Tensor, Bool("B T")],
     active: Annotated[Tensor, Bool("B T")],
     waited_for: Annotated[Tensor, Int("B 1")] | None = None,
+    halt_prob: Annotated[Tensor, Float("B T")] | None = None,
 ) -> Evidence:
     """What loop l gave, for a rule to look at; `before` is the state that it started from."""
     best = logits.max(-1)
@@ -66,6 +70,7 @@ def observe(
         answer=answer,
         active=active,
         waited_for=torch.zeros_like(best.indices[:, :1]) if waited_for is None else waited_for,
+        halt_prob=halt_prob,
     )
 
 
@@ -86,15 +91,20 @@ class HaltingRule(Protocol):
 class Fixed:
     """Every token runs exactly `max_loops` loops; the other rules decide what happens before that.
 
-    Spec: [halting.fixed][], [halting.bounds][].
+    Spec: [halting.fixed][], [halting.bounds][], [halting.in-order][].
     """
 
     max_loops: int
     min_loops: int = 1
+    in_order: bool = field(default=False, kw_only=True)
+    """Whether an answer token waits until all answer tokens before it have halted."""
 
     def __call__(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Tokens that are ready after `min_loops` loops; all, at the last loop."""
         ready = (seen.l >= self.min_loops) & self.ready(seen)
+        if self.in_order:
+            waiting = (seen.answer & seen.active & ~ready).cummax(1).values
+            ready = ready & (~seen.answer | (~waiting & (seen.l >= seen.waited_for)))
         return ready | (seen.l >= self.max_loops)
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
@@ -107,14 +117,17 @@ class Confidence(Fixed):
     """A token is ready once the probability of its most likely next token reaches the threshold.
 
     Source: Wait-to-Think is the LoopLM plan's name for a low threshold in the prompt and a high one in the answer.
-    Spec: [halting.confidence][], [halting.wait-to-think][].
+    Spec: [halting.confidence][], [halting.wait-to-think][], [halting.not-known-yet][].
     """
 
     threshold: float = 0.99
+    unknown_id: int | None = None
+    """The token that says "not known yet", for models that are trained to say so."""
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Confident tokens."""
-        return seen.confidence >= self.threshold
+        confident = seen.confidence >= self.threshold
+        return confident if self.unknown_id is None else confident & (seen.guess != self.unknown_id)
 
 
 @dataclass(frozen=True)
@@ -155,14 +168,28 @@ class PrefixStability(Fixed):
 
     threshold: float = 0.9
     epsilon: float = 0.03
+    in_order: bool = field(default=True, kw_only=True)
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
-        """Settled answer tokens with none before them that is not."""
+        """Settled tokens."""
         confident = torch.minimum(seen.confidence, seen.previous_confidence) >= self.threshold
-        settled = (seen.guess == seen.previous_guess) & (confident | (seen.change < self.epsilon))
-        settled &= seen.l >= self.min_loops
-        waiting = (seen.answer & seen.active & ~settled).cummax(1).values
-        return settled & ~waiting & (seen.l >= seen.waited_for)
+        return (seen.guess == seen.previous_guess) & (confident | (seen.change < self.epsilon))
+
+
+@dataclass(frozen=True)
+class Gate(Fixed):
+    """A token is ready once the model's learned gate gives at least the threshold.
+
+    Spec: [halting.gate][].
+    """
+
+    threshold: float = 0.5
+
+    def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
+        """Tokens that the gate would halt."""
+        if seen.halt_prob is None:
+            raise InputError("the halting rule 'gate' needs a model with a trained gate; choose another rule, or such a model.")
+        return seen.halt_prob >= self.threshold
 
 
 @dataclass(frozen=True)
@@ -198,5 +225,6 @@ def _make_rule(config: RuleConfig) -> HaltingRule:
         "two-equal-argmaxes": TwoEqualArgmaxes,
         "state-change": StateChange,
         "prefix-stability": PrefixStability,
+        "gate": Gate,
     }
     return rules[config.rule](config.max_loops, **config.settings())

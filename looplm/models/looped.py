@@ -77,6 +77,8 @@ class LoopLM(nn.Module):
         self.loop_signal = LoopSignal(config)
         self.state_norm = make_norm(config) if config.state_norm else nn.Identity()
         self.head_norm = make_norm(config)
+        signal = config.width if config.loop_signal != "none" else 0
+        self.gate = nn.Linear(config.width + signal, 1) if config.gate else None  # drawn last: it changes no other weight
 
     def forward(
         self,
@@ -99,15 +101,18 @@ class LoopLM(nn.Module):
 
         Spec: [architecture.loop][], [training.state-noise][].
         """
-        states = self._states(tokens, num_loops, start, noise)
+        states = self.states(tokens, num_loops, start, noise)
         return torch.stack([self.read(h) for l, h in enumerate(states, 1) if l >= first_read])
 
     def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: float = 0.0) -> State:
         """The state after `num_loops` loops from 0, to start another pass from."""
-        *_, h = self._states(tokens, num_loops, noise=noise)
+        *_, h = self.states(tokens, num_loops, noise=noise)
         return State(h, num_loops)
 
-    def _states(self, tokens: Tensor, num_loops: int, start: State | None = None, noise: float = 0.0) -> Iterator[Tensor]:
+    def states(
+        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, start: State | None = None, noise: float = 0.0
+    ) -> Iterator[Tensor]:
+        """The state after each of `num_loops` loops; arguments as for the forward pass."""
         x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool))
         before = start.loops if start else 0
         h = start.h if start else torch.zeros_like(x0)
@@ -160,6 +165,20 @@ class LoopLM(nn.Module):
         Spec: [architecture.tied-head][].
         """
         return linear(self.head_norm(h), self.embedding.weight)
+
+    def halt_prob(
+        self, h: Annotated[Tensor, Float("B T D")], l: int | Annotated[Tensor, Int("B")]
+    ) -> Annotated[Tensor, Float("B T")] | None:
+        """What the gate gives after loop l, a logistic function of the state and the loop signal; None without a gate.
+
+        Source: the LoopLM plan, section 4.3.
+        Spec: [halting.gate-probability][].
+        """
+        if self.gate is None:
+            return None
+        signal = self.loop_signal(l)
+        seen = h if isinstance(signal, float) else torch.cat((h, signal.expand_as(h)), -1)
+        return self.gate(seen)[..., 0].sigmoid()
 
     @torch.no_grad()
     def think(
@@ -217,7 +236,8 @@ class LoopLM(nn.Module):
             goes_on = stepped if offer == "no-freeze" else h
             loops_taken = loops_taken + active
             logits = self.read(h)
-            seen = observe(l, h, before, logits, guess, confidence, answer, active, cache.waited_for)
+            asked = (guess, confidence, answer, active, cache.waited_for, self.halt_prob(h, l))
+            seen = observe(l, h, before, logits, *asked)
             guess, confidence = seen.guess, seen.confidence
             active = active & ~halting(seen)
             if keep_every_loop:

@@ -27,12 +27,12 @@ def draw_loops(config: TrainingConfig, generator: torch.Generator) -> int:
     return int(torch.randint(config.min_loops, config.max_loops + 1, (), generator=generator))
 
 
-def first_scored_loop(num_loops: int) -> int:
-    """The loop from which on the loss is taken: the second half of the loops, the middle one included.
+def first_scored_loop(num_loops: int, score: str = "second-half") -> int:
+    """The loop from which on the loss is taken: the first, or that of the second half, the middle one included.
 
-    Spec: [training.second-half][].
+    Spec: [training.second-half][], [training.all-loops][].
     """
-    return num_loops // 2 + 1
+    return 1 if score == "all" else num_loops // 2 + 1
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def draw_plan(config: TrainingConfig, generator: torch.Generator) -> LoopPlan:
     starting from the problem's own teaches it to stay there. Without restarts the parallel adder learns a shortcut
     that works only at the loop counts of training.
 
-    Spec: [training.restarts][], [training.second-half][].
+    Spec: [training.restarts][], [training.second-half][], [training.all-loops][].
     """
     loops = draw_loops(config, generator)
     if config.restart_share == 0 or float(torch.rand((), generator=generator)) >= config.restart_share:
-        return LoopPlan(loops, first_scored_loop(loops))
+        return LoopPlan(loops, first_scored_loop(loops, config.score))
     before = int(torch.randint(1, config.restart_loops + 1, (), generator=generator))
     if float(torch.rand((), generator=generator)) < config.stale_share:
-        return LoopPlan(loops, first_scored_loop(loops), before, stale=True)
+        return LoopPlan(loops, first_scored_loop(loops, config.score), before, stale=True)
     return LoopPlan(min(loops, config.resumed_loops), 1, before)

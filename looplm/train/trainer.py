@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from looplm.config import Preset, TrainingConfig
-from looplm.data.addition import Questions, ask
+from looplm.data.addition import SLOT, Questions, ask
 from looplm.data.addition_sets import draw_training
 from looplm.hardware.execution import Execution
 from looplm.models.looped import LoopLM, State
 from looplm.models.static import build_model
-from looplm.train.loss import answer_loss
+from looplm.train.loss import answer_loss, targets_by_loop
 from looplm.train.parts import backward_in_parts
 from looplm.train.schedule import LoopPlan, draw_plan, learning_rate
 
@@ -66,7 +66,7 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution:
         with execution.products(device):
             start = made_state(model, asked.tokens, plan, generator, config.state_noise)
         optimizer.zero_grad()
-        loss_of = partial(_loss_of, model, asked, plan, start, config.state_noise, execution)
+        loss_of = partial(_loss_of, model, asked, plan, start, config, execution)
         loss = backward_in_parts(asked.asked, execution.parts, loss_of)
         grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(grad_norm)):
@@ -77,13 +77,27 @@ def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution:
 
 
 def _loss_of(
-    model: LoopLM, asked: Questions, plan: LoopPlan, start: State | None, noise: float, execution: Execution, rows: slice
+    model: LoopLM,
+    asked: Questions,
+    plan: LoopPlan,
+    start: State | None,
+    config: TrainingConfig,
+    execution: Execution,
+    rows: slice,
 ) -> Tensor:
     """The loss of some rows of the batch."""
     with execution.products(asked.tokens.device):
         before = start and State(start.h[rows], start.loops)
-        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before, noise)
-        return answer_loss(logits, asked.targets[rows], asked.asked[rows])
+        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before, config.state_noise)
+        targets = asked.targets[rows]
+        if config.not_known_yet:
+            assert asked.distance is not None, "a preset that says so asks in parallel"
+            if plan.stale:
+                targets = targets_by_loop(targets, asked.distance[rows], 1, plan.num_loops)
+            else:
+                targets = targets_by_loop(targets, asked.distance[rows], plan.before + 1, plan.before + plan.num_loops, SLOT)
+            targets = targets[plan.first_scored - 1 :]
+        return answer_loss(logits, targets, asked.asked[rows])
 
 
 @torch.no_grad()

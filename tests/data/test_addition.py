@@ -38,6 +38,18 @@ numbers = st.one_of(st.integers(0, 99), st.integers(0, 10**12), st.integers(0, 1
 pairs = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5)
 
 
+@pytest.mark.spec("addition.distance")
+@given(pairs)
+@example([(999, 1), (995, 8)])
+@example([(0, 9), (123456, 876543)])
+def test_distances_match_the_spec(drawn: list[tuple[int, int]]) -> None:
+    questions = ask(problems_of([(str(a), str(b)) for a, b in drawn]), "double-reversed", "parallel")
+    assert questions.distance is not None
+    for row, (a, b) in enumerate(drawn):
+        assert questions.distance[row][questions.asked[row]].tolist() == spec.distances(a, b)
+    assert not questions.distance[~questions.asked].any()
+
+
 def as_problems(drawn: list[tuple[int, int]]) -> Problems:
     return problems_of([(str(a), str(b)) for a, b in drawn])
 

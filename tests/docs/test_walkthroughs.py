@@ -30,7 +30,13 @@ print("hello")
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+LONG = {"03_halting", "06_training", "07_kernel"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in SCRIPTS],
+)
 def test_a_walkthrough_runs_as_a_script(script: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, script],
@@ -87,3 +93,18 @@ def test_a_cell_that_fails_fails_the_build(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"01_small.py, code cell 1(.|\n)*ZeroDivisionError"):
         walkthrough.build(project(tmp_path, SMALL.replace("2 * x", "1 / 0")), "en", tmp_path)
     assert not (tmp_path / "build").exists()
+
+
+SOLVED = SMALL + '\n# %% tags=["solution"]\nassert x == 21\nprint("solved")\n'
+
+
+def test_a_solution_is_folded_and_run(tmp_path: Path) -> None:
+    made = walkthrough.build(project(tmp_path, SOLVED), "en", tmp_path)
+    page, cells = made["01_small.md"], json.loads(made["01_small.ipynb"])["cells"]
+    folded = page[page.index('<details class="solution" markdown="1">') : page.index("</details>")]
+    assert "<summary>A solution</summary>" in folded
+    assert "```text\nsolved\n```" in folded
+    assert "assert x" not in page.replace(folded, "")
+    assert [cell["metadata"].get("tags") for cell in cells] == [None, None, ["solution"]]
+    with pytest.raises(RuntimeError, match="AssertionError"):
+        walkthrough.build(project(tmp_path, SOLVED.replace("x == 21", "x == 22")), "en", tmp_path)

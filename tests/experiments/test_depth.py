@@ -14,7 +14,8 @@ from looplm.checkpoint import save
 from looplm.config import load_preset
 from looplm.data.addition_sets import test_set
 from looplm.evaluate.figures import depth_figure
-from looplm.experiments.depth import Depth, block_evaluations, offers, rank_correlation, work_saved
+from looplm.experiments.depth import Depth, block_evaluations, offers, work_saved
+from looplm.experiments.measures import rank_correlation
 from looplm.loop.halting import ByRole, Fixed, StateChange, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer
 from looplm.models.static import build_model

@@ -129,6 +129,48 @@ def test_prefix_stability_matches_the_spec(
     assert expected == sorted(expected)
 
 
+@pytest.mark.spec("halting.gate")
+@given(confidences, st.floats(0.01, 1), bounds)
+def test_the_gate_halts_at_its_threshold(row: list[float], threshold: float, most_and_least: tuple[int, int]) -> None:
+    rule = make_halting(config("gate", *most_and_least, threshold=threshold))
+    history = [
+        Evidence(**vars(seen) | {"halt_prob": torch.tensor([[probability]]).double()})
+        for seen, probability in zip(history_of(([0] * LOOPS, [0.5] * LOOPS, [1.0] * LOOPS)), row, strict=True)
+    ]
+    expected = halting.loops_taken(halting.gate(row, threshold), min(most_and_least), max(most_and_least))
+    assert loops_taken(rule, history) == [expected]
+
+
+@pytest.mark.spec("halting.gate")
+def test_a_gate_that_is_not_there_is_asked_for_in_vain() -> None:
+    with pytest.raises(InputError, match="needs a model with a trained gate"):
+        make_halting(HaltingConfig(rule="gate", threshold=0.5))(history_of(([0] * LOOPS, [0.5] * LOOPS, [1.0] * LOOPS))[0])
+
+
+@pytest.mark.spec("halting.not-known-yet", "halting.confidence")
+@given(guesses, confidences, st.floats(0.01, 1), bounds)
+def test_a_token_that_says_it_does_not_know_goes_on(
+    said: list[int], sure: list[float], threshold: float, most_and_least: tuple[int, int]
+) -> None:
+    rule = make_halting(config("confidence", *most_and_least, threshold=threshold, unknown_id=2))
+    expected = halting.loops_taken(halting.known(said, sure, threshold, 2), min(most_and_least), max(most_and_least))
+    assert loops_taken(rule, history_of((said, sure, [1.0] * LOOPS))) == [expected]
+
+
+@pytest.mark.spec("halting.in-order", "halting.bounds")
+@given(st.lists(confidences, min_size=1, max_size=4), st.floats(0.1, 1), bounds)
+def test_in_order_no_answer_token_halts_before_an_earlier_one(
+    rows: list[list[float]], threshold: float, most_and_least: tuple[int, int]
+) -> None:
+    rule = make_halting(config("confidence", *most_and_least, threshold=threshold, in_order=True))
+    expected: list[int] = []
+    for row in rows:
+        ready = halting.in_order(halting.confidence(row, threshold), max(expected, default=0))
+        expected.append(halting.loops_taken(ready, min(most_and_least), max(most_and_least)))
+    assert loops_taken(rule, history_of(*(([0] * LOOPS, row, [1.0] * LOOPS) for row in rows))) == expected
+    assert expected == sorted(expected)
+
+
 @pytest.mark.spec("halting.threshold-monotone")
 @given(confidences, st.floats(0.01, 1), st.floats(0.01, 1), bounds)
 def test_a_higher_threshold_never_gives_fewer_loops(
@@ -180,6 +222,8 @@ def test_the_prompt_runs_all_loops_unless_a_rule_is_named() -> None:
         ({"rule": "state-change", "epsilon": -1}, "`epsilon`: .*greater than 0.*got -1"),
         ({"rule": "fixed", "max_loops": 0}, "`max_loops`: .*greater than or equal to 1.*got 0"),
         ({"rule": "two-equal-argmaxes", "min_loops": 7}, r"`min_loops` \(7\) must not exceed `max_loops` \(6\)"),
+        ({"rule": "fixed", "unknown_id": 15}, "`unknown_id` has no meaning for the rule 'fixed'"),
+        ({"rule": "prefix-stability", "threshold": 0.9, "epsilon": 0.1, "in_order": True}, "`in_order` changes nothing"),
         ({"rule": "slow"}, "`rule`: .*prefix-stability.*got 'slow'"),
         ({"prompt": {"rule": "confidence", "threshold": 2}}, "`prompt.threshold`: .*got 2"),
     ],

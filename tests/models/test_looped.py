@@ -78,6 +78,10 @@ def test_training_pass_matches_the_spec(model: LoopLM, tokens: Tensor, num_loops
     "halting.bounds",
     "halting.loops-taken",
     "halting.at-least-one-loop",
+    "halting.gate",
+    "halting.gate-probability",
+    "halting.in-order",
+    "halting.not-known-yet",
     "architecture.loop",
 )
 @given(models(), texts(max_rows=2), halting_rules(), st.data())

@@ -11,10 +11,11 @@ from strategies import models, texts
 from torch import nn
 
 from looplm.config import Preset, TrainingConfig, load_preset, parse
+from looplm.data.addition import SLOT
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 from looplm.spec import oracle
-from looplm.train.loss import answer_loss
+from looplm.train.loss import NOT_SCORED, answer_loss, targets_by_loop
 from looplm.train.schedule import LoopPlan, draw_loops, draw_plan, first_scored_loop, learning_rate
 from looplm.train.trainer import made_state, make_optimizer, train
 
@@ -128,6 +129,57 @@ def test_loss_is_the_mean_over_loops_and_answer_tokens_alone(loops: int, rows: i
     assert loss.item() == pytest.approx(sum(one_by_one) / len(one_by_one), rel=1e-9)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert not gradient[:, ~scored].any(), "nothing else is scored"
+
+
+@pytest.mark.spec("training.all-loops")
+@given(st.integers(1, 40))
+def test_all_loops_are_scored_where_the_settings_say_so(num_loops: int) -> None:
+    assert first_scored_loop(num_loops, "all") == 1
+    config = TrainingConfig(min_loops=num_loops, max_loops=num_loops, score="all", restart_share=0.5)
+    generator = torch.Generator().manual_seed(num_loops)
+    assert {draw_plan(config, generator).first_scored for _ in range(30)} == {1}
+
+
+@pytest.mark.spec("training.not-known-yet")
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(1, 6), st.integers(0, 5))
+def test_a_slot_is_to_say_that_it_does_not_know_until_the_carry_can_have_come(
+    distances: list[int], first: int, more: int
+) -> None:
+    right, distance = torch.arange(1, len(distances) + 1)[None], torch.tensor([distances])
+    made = targets_by_loop(right, distance, first, first + more, unknown=99)[:, 0]
+    stale = targets_by_loop(right, distance, first, first + more)[:, 0]
+    for row, l in enumerate(range(first, first + more + 1)):
+        for t, d in enumerate(distances):
+            names = {"right": t + 1, "<slot>": 99, None: NOT_SCORED}
+            assert made[row, t] == names[spec.target("right", d, l)]
+            assert stale[row, t] == names[spec.target("right", d, l, stale=True)]
+
+
+@pytest.mark.spec("training.not-known-yet")
+def test_what_is_not_scored_adds_nothing() -> None:
+    logits, scored = torch.randn(2, 1, 3, 5).double().requires_grad_(), torch.tensor([[True, True, False]])
+    targets = torch.tensor([[[1, NOT_SCORED, 0]], [[NOT_SCORED, 2, 0]]])
+    loss = answer_loss(logits, targets, scored)
+    logs = logits.log_softmax(-1)
+    torch.testing.assert_close(loss, -(logs[0, 0, 0, 1] + logs[1, 0, 1, 2]) / 4)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert [bool(row.any()) for row in gradient.flatten(0, 2)] == [True, False, False, False, True, False]
+
+
+@pytest.mark.spec("training.not-known-yet")
+def test_training_scores_slots_by_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def spy(logits: torch.Tensor, targets: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+        seen.append(targets[:, scored])
+        return answer_loss(logits, targets, scored)
+
+    monkeypatch.setattr("looplm.train.trainer.answer_loss", spy)
+    list(train(load_preset("parallel-known", steps=12, batch_size=4, min_loops=3, restart_loops=1), 0, CPU)[1])
+    assert all(len(targets) <= 8 for targets in seen)
+    assert any((targets == SLOT).any() for targets in seen)
+    assert any((targets == NOT_SCORED).any() for targets in seen), "after a stale start"
+    assert not any(((targets == SLOT).any() and (targets == NOT_SCORED).any()) for targets in seen)
 
 
 @pytest.mark.spec("training.weight-decay")

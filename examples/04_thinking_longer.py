@@ -1,10 +1,10 @@
-"""Thinking longer: the second chapter. Read it on the site, or run it: python examples/02_thinking_longer.py."""
+"""Thinking longer: the fourth chapter. Read it on the site, or run it: python examples/04_thinking_longer.py."""
 
 # %% [markdown] lang="en"
 # # Thinking longer {#thinking-longer}
 #
-# **What you will see.** A model that must give all digits of a sum at once. A carry then has to walk through the loops, one
-# place after another, and you will watch it walk. You will let every token stop for itself, count the work that this
+# **What you will see.** A model that must give all digits of a sum at once. A carry then has to walk through the loops,
+# one place after another, and you will watch it walk. You will let every token stop for itself, count the work that this
 # saves, check that nothing is changed by saving it, and see the simplest stopping rule fail.
 
 # %% [markdown] lang="ko"
@@ -17,11 +17,12 @@
 # %% [markdown] lang="en"
 # ## The idea {#idea}
 #
-# In the first chapter the adder wrote its answer from the lowest digit upwards. Each digit stood on the one before it, and
-# two or three loops were always enough: the hard part of a sum had been done by writing. Take the writing away. After `=`
-# stand empty slots ([addition.slots][]), one for each digit of the answer, and every slot must find its own. Slot 8 of
-# 99999999 + 1 is a 1 only because of what happens in slot 0. It can know that in one way alone: slot 1 hears it from slot
-# 0, slot 2 from slot 1, and so on, a loop each. Now the number of loops is not a setting; it is how far the news must travel.
+# In the first chapter the adder wrote its answer from the lowest digit upwards. Each digit stood on the one before it,
+# and two or three loops were always enough: the hard part of a sum had been done by writing. Take the writing away. After
+# `=` stand empty slots ([addition.slots][]), one for each digit of the answer, and every slot must find its own. Slot 8
+# of 99999999 + 1 is a 1 only because of what happens in slot 0. It can know that in one way alone: slot 1 hears it from
+# slot 0, slot 2 from slot 1, and so on, a loop each. Now the number of loops is not a setting; it is how far the news
+# must travel.
 
 # %% [markdown] lang="ko"
 # ## 생각 {#idea}
@@ -52,21 +53,21 @@ assert trace.answer == "100000000"
 trace_figure(trace.as_json())
 
 # %% [markdown] lang="en"
-# Columns are tokens, the slots stand right of the line, and each row is a loop. Read the slots from the left. Their digits are
-# guessed early here; what walks, slot by slot, is certainty (the colour), and a slot stops once it has arrived. The prompt,
-# left of the line, thinks for a few loops and stops too: its tokens have nothing to wait for.
+# Columns are tokens, the slots stand right of the line, and each row is a loop. Read the slots from the left. Their
+# digits are guessed early here; what walks, slot by slot, is certainty (the colour), and a slot stops once it has
+# arrived. The prompt, left of the line, thinks for a few loops and stops too: its tokens have nothing to wait for.
 #
 # ## When may a slot stop? {#when}
 #
-# A slot far from where the carry is born can be *sure* of a wrong digit until the carry reaches it. So being sure is not enough
-# ([halting.confidence][]). The rule of this adder is prefix stability ([halting.prefix-stability][]): a slot stops when
-# it has said the same twice, surely or at rest, **and** no slot before it is still thinking. With $s_i$ the loops that
-# slot $i$ takes:
+# A slot far from where the carry is born can be *sure* of a wrong digit until the carry reaches it. So being sure is not
+# enough ([halting.confidence][]). The rule of this adder is prefix stability ([halting.prefix-stability][]): a slot stops
+# when it has said the same twice, surely or at rest, **and** no slot before it is still thinking. With $s_i$ the loops
+# that slot $i$ takes:
 #
 # $$s_i = \min\,\{\,l \ge \max_{j < i} s_j \;:\; \text{slot } i \text{ is settled after loop } l\,\}$$
 #
-# A slot looks only at itself and to its left, so the rule stays causal. Tokens of the prompt predict nothing, and stop when
-# a loop hardly changes their state any more ([halting.state-change][], [halting.roles][]).
+# A slot looks only at itself and to its left, so the rule stays causal. Tokens of the prompt predict nothing, and stop
+# when a loop hardly changes their state any more ([halting.state-change][], [halting.roles][]).
 
 # %% [markdown] lang="ko"
 # 열은 토큰이고, 빈칸은 선의 오른쪽에 있으며, 행은 루프이다. 빈칸을 왼쪽부터 읽어 보자. 여기서 숫자는 일찍 짐작한다. 한
@@ -76,9 +77,9 @@ trace_figure(trace.as_json())
 # ## 빈칸은 언제 멈추어도 되는가 {#when}
 #
 # 올림이 태어난 곳에서 먼 빈칸은 올림이 닿을 때까지 틀린 숫자를 *확신*할 수 있다. 그러니 확신만으로는
-# 모자란다([halting.confidence][]). 이 덧셈 모델의 규칙은 앞부분 안정(prefix
-# stability)이다([halting.prefix-stability][]). 빈칸은 같은 말을 두 번, 확신을 가지고 또는 쉬면서 하고, **그리고** 앞의
-# 빈칸이 하나도 더 생각하고 있지 않을 때 멈춘다. 빈칸 $i$가 쓰는 루프 수를 $s_i$라 하면
+# 모자란다([halting.confidence][]). 이 덧셈 모델의 규칙은 앞부분 안정(prefix stability)이다([halting.prefix-stability][]).
+# 빈칸은 같은 말을 두 번, 확신을 가지고 또는 쉬면서 하고, **그리고** 앞의 빈칸이 하나도 더 생각하고 있지 않을 때 멈춘다.
+# 빈칸 $i$가 쓰는 루프 수를 $s_i$라 하면
 #
 # $$s_i = \min\,\{\,l \ge \max_{j < i} s_j \;:\; \text{slot } i \text{ is settled after loop } l\,\}$$
 #
@@ -93,15 +94,15 @@ for number, slot in enumerate(t for t in trace.tokens if t.role == "answer"):
 # %% [markdown] lang="en"
 # ## Sure, and wrong {#sure}
 #
-# Here are sums of 16 digits with a carry chain of exactly 12 places ([addition.longest-chain][]), solved three times: with
-# the adder's own rule, stopping at 99 % confidence, and stopping when two loops agree, which was perfect in the first
-# chapter.
+# Here are sums of 16 digits with a carry chain of exactly 12 places ([addition.longest-chain][]), solved three times:
+# with the adder's own rule, stopping at 99 % confidence, and stopping when two loops agree, which was perfect in the
+# first chapter.
 
 # %% [markdown] lang="ko"
 # ## 확신하면서 틀리다 {#sure}
 #
-# 올림의 사슬(chain)이 정확히 열두 자리인 16자리 합([addition.longest-chain][])을 세 번 푼다. 한 번은 이 모델의 규칙으로, 한
-# 번은 확신도 99 %에서 멈추게 하여, 또 한 번은 첫 장에서 완벽했던 대로 두 루프의 생각이 같으면 멈추게 하여 푼다.
+# 올림의 사슬(chain)이 정확히 열두 자리인 16자리 합([addition.longest-chain][])을 세 번 푼다. 한 번은 이 모델의 규칙으로,
+# 한 번은 확신도 99 %에서 멈추게 하여, 또 한 번은 첫 장에서 완벽했던 대로 두 루프의 생각이 같으면 멈추게 하여 푼다.
 
 # %%
 hard = chain_set(chain=12, digits=16, count=40, seed=1)
@@ -124,8 +125,8 @@ for name, rule in rules.items():
 # %% [markdown] lang="en"
 # ## The work, counted {#work}
 #
-# "Mean loops" flatters: it forgets the prompt. So work is counted in block evaluations, one for each token and loop,
-# the prompt included, with a share for the pass in which a halted token publishes its keys and values
+# "Mean loops" flatters: it forgets the prompt. So work is counted in block evaluations, one for each token and loop, the
+# prompt included, with a share for the pass in which a halted token publishes its keys and values
 # ([halting.block-evaluations][]). [`Thinking`][looplm.thinking.Thinking] really leaves the rest out
 # ([halting.skipped-work][]). A sum without carries is cheap, a long chain is dear, and a fixed number of loops pays the
 # highest price for both.
@@ -135,8 +136,8 @@ for name, rule in rules.items():
 #
 # "평균 루프"는 프롬프트를 잊으므로 실제보다 좋아 보인다. 그래서 일은 블록 계산으로 센다. 프롬프트를 포함하여 토큰마다
 # 루프마다 하나씩 세고, 멈춘 토큰이 키와 값을 내놓는 계산의 몫을 더한다([halting.block-evaluations][]).
-# [`Thinking`][looplm.thinking.Thinking]은 나머지를 정말로 계산하지 않는다([halting.skipped-work][]). 올림이 없는 합은 싸고
-# 긴 사슬은 비싸며, 루프 수를 고정하면 둘 다 가장 비싼 값을 치른다.
+# [`Thinking`][looplm.thinking.Thinking]은 나머지를 정말로 계산하지 않는다([halting.skipped-work][]). 올림이 없는 합은
+# 싸고 긴 사슬은 비싸며, 루프 수를 고정하면 둘 다 가장 비싼 값을 치른다.
 
 
 # %%
@@ -170,8 +171,8 @@ for problem in ("12345678+11111111", "99999999+1", "99995555+4445"):
 # %% [markdown] lang="ko"
 # ## 아껴도 바뀌는 것은 없다 {#exact}
 #
-# 루프 모델이 흔히 포기하는 대목이다. 멈춘 토큰은 계산에서 빠지고, 다른 토큰은 나아가면서 여전히 그것을 읽으며, 배치의 줄은
-# 저마다 다른 때에 멈춘다. 그런데도 모든 상태는, 전부 계산하고 절반을 버리는 소박한 방법이 주는 것과 같아야
+# 루프 모델이 흔히 포기하는 대목이다. 멈춘 토큰은 계산에서 빠지고, 다른 토큰은 나아가면서 여전히 그것을 읽으며, 배치의
+# 줄은 저마다 다른 때에 멈춘다. 그런데도 모든 상태는, 전부 계산하고 절반을 버리는 소박한 방법이 주는 것과 같아야
 # 한다([`think`][looplm.models.looped.LoopLM.think]). 멈춘 토큰이 뒤의 모든 루프에 보이는 것은 다시는 바뀌지 않는 하나, 곧
 # 마지막 상태의 키와 값을 한 루프 더 돈 것처럼 계산한 것이기 때문이다([halting.kv-publish][]). 시험은 모델과 글과 마스크와
 # 규칙을 뽑아 float64로 견준다. 여기서는 한 가지만 본다.
@@ -208,8 +209,8 @@ print(f"block evaluations: {thinking.block_evaluations.sum():.0f}, plain {comput
 # %% [markdown] lang="en"
 # ## Loops follow the carry {#carry}
 #
-# For one problem that is a story; here is the count. For chains of 0 to 12 places in sums of 16 digits, the most loops
-# of any slot, the mean of 20 sums each. The committed study asks five models for chains up to 20 (see below).
+# For one problem that is a story; here is the count. For chains of 0 to 12 places in sums of 16 digits, the most loops of
+# any slot, the mean of 20 sums each. The committed study asks five models for chains up to 20 (see below).
 
 # %% [markdown] lang="ko"
 # ## 루프는 올림을 따른다 {#carry}
@@ -237,7 +238,8 @@ assert most[12] > most[4] > most[1]
 # %% [markdown] lang="en"
 # ## What the five models gave {#results}
 #
-# Trained on at most 4 digits. Sums solved exactly, in percent, with the halting above; work is in block evaluations a sum.
+# Trained on at most 4 digits. Sums solved exactly, in percent, with the halting above; work is in block evaluations a
+# sum.
 #
 # <!-- render: results parallel -->
 #
@@ -252,7 +254,8 @@ assert most[12] > most[4] > most[1]
 #
 # ![Loops against the carry chain](../docs/figures/parallel-depth.svg)
 #
-# What a halted token leaves to others ([halting.kv-publish][], [halting.kv-alternatives][]), sums of 24 digits, all models:
+# What a halted token leaves to others ([halting.kv-publish][], [halting.kv-alternatives][]), sums of 24 digits, all
+# models:
 #
 # <!-- render: offers parallel-depth -->
 
@@ -281,39 +284,109 @@ assert most[12] > most[4] > most[1]
 # %% [markdown] lang="en"
 # ## What surprised us {#surprise}
 #
-# A model takes any shorter way that it is left. Our first ones solved 99999999 + 1 in three loops: the `=` sees the lowest
-# digits, every slot sees the `=`, and a carry born in the lowest place was known everywhere at once. So here tokens that
-# are no digits see no digits ([architecture.digit-place-strict][]), and a carry can only walk. The next ones were perfect
-# on every chain up to three places and failed on five. Nothing in four digits forces a carry to look the same after one
-# place and after four, and so it did not: the models counted. Noise on the state during training
+# A model takes any shorter way that it is left. Our first ones solved 99999999 + 1 in three loops: the `=` sees the
+# lowest digits, every slot sees the `=`, and a carry born in the lowest place was known everywhere at once. So here
+# tokens that are no digits see no digits ([architecture.digit-place-strict][]), and a carry can only walk. The next ones
+# were perfect on every chain up to three places and failed on five. Nothing in four digits forces a carry to look the
+# same after one place and after four, and so it did not: the models counted. Noise on the state during training
 # ([training.state-noise][]) blurs the count and leaves the carry. And a part of the batches starts from the state of
 # *another* problem ([training.restarts][]), so that the loop learns to find its way from anywhere.
 #
 # ## Exercises {#exercises}
 #
-# 1. Replace the rule of the prompt by `Fixed(3)`. What happens to accuracy, and to work?
-# 2. Run the adder for 200 loops with `Fixed`. The first chapter's adder broke at forty. Does this one?
-# 3. Pass a `hook` to [`think`][looplm.models.looped.LoopLM.think] that sets slot 3's state to zero at loop 6. Does the
-#    carry get through?
+# Each exercise has a test. Write your own solution in place of ours, and run the cell: no error means solved.
+#
+# **1.** Replace the rule of the prompt by a fixed number of loops. How few will do, so that all 40 hard sums are still
+# right? Is it less work than the adder's own rule?
 
 # %% [markdown] lang="ko"
 # ## 뜻밖이었던 것 {#surprise}
 #
 # 모델은 남겨 둔 지름길을 반드시 찾아낸다. 처음의 모델들은 99999999 + 1을 세 루프 만에 풀었다. `=`가 가장 낮은 숫자들을
 # 보고 모든 빈칸이 `=`를 보므로, 가장 낮은 자리에서 태어난 올림을 어디서나 곧바로 알았던 것이다. 그래서 여기서는 숫자가
-# 아닌 토큰이 숫자를 보지 못하며([architecture.digit-place-strict][]), 올림은 걸어갈 수밖에 없다. 다음 모델들은 세 자리까지의
-# 사슬에서는 완벽하고 다섯 자리에서는 실패했다. 네 자리 훈련에는 한 자리를 지난 올림과 네 자리를 지난 올림이 같은
-# 모습이어야 할 까닭이 없고, 실제로 같지 않았다. 모델은 세고 있었다. 훈련 중에 상태에 넣은
+# 아닌 토큰이 숫자를 보지 못하며([architecture.digit-place-strict][]), 올림은 걸어갈 수밖에 없다. 다음 모델들은 세
+# 자리까지의 사슬에서는 완벽하고 다섯 자리에서는 실패했다. 네 자리 훈련에는 한 자리를 지난 올림과 네 자리를 지난 올림이
+# 같은 모습이어야 할 까닭이 없고, 실제로 같지 않았다. 모델은 세고 있었다. 훈련 중에 상태에 넣은
 # 잡음([training.state-noise][])은 센 수를 흐리고 올림만 남긴다. 그리고 배치의 일부는 *다른* 문제의 상태에서
 # 출발한다([training.restarts][]). 그러면 루프는 어디서든 길을 찾는 법을 배운다.
 #
 # ## 연습 문제 {#exercises}
 #
-# 1. 프롬프트의 규칙을 `Fixed(3)`으로 바꾸어 보자. 정확도와 일은 어떻게 되는가?
-# 2. `Fixed`로 200루프를 돌려 보자. 첫 장의 모델은 마흔 루프에서 무너졌다. 이 모델도 그런가?
-# 3. [`think`][looplm.models.looped.LoopLM.think]에 `hook`을 넘겨 루프 6에서 빈칸 3의 상태를 0으로 만들어 보자. 올림은 지나갈
-#    수 있는가?
+# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+#
+# **1.** 프롬프트의 규칙을 고정된 루프 수로 바꾸어 보자. 어려운 합 40개가 여전히 모두 맞으려면 적어도 몇 루프가 필요한가?
+# 모델 자신의 규칙보다 일이 적은가?
+
 
 # %%
-rested = exact_match(adder, hard, ByRole(Fixed(200), make_halting(own).prompt))
-print(f"200 loops for each slot: right {int(rested.solved.sum())} of 40")
+def with_prompt(rule):
+    """The hard sums, with the adder's own rule for the slots."""
+    return exact_match(adder, hard, ByRole(make_halting(own).answer, rule))
+
+
+def check_prompt(fewest, less_work):
+    """Enough for all 40, and one loop fewer is not."""
+    enough, fewer = with_prompt(Fixed(fewest)), with_prompt(Fixed(fewest - 1))
+    assert enough.solved.all(), f"{int(enough.solved.sum())} of 40"
+    assert not fewer.solved.all(), "fewer will do"
+    by_rule = with_prompt(make_halting(own).prompt).block_evaluations.mean()
+    assert less_work == bool(enough.block_evaluations.mean() < by_rule)
+
+
+# %% tags=["solution"]
+check_prompt(fewest=2, less_work=True)
+
+# %% [markdown] lang="en"
+# **2.** Run every slot for 200 loops. The first chapter's adder broke at forty. How many of the 40 sums does this one get
+# right?
+
+# %% [markdown] lang="ko"
+# **2.** 모든 빈칸을 200루프씩 돌려 보자. 첫 장의 모델은 마흔 루프에서 무너졌다. 이 모델은 합 40개 가운데 몇 개를
+# 맞히는가?
+
+
+# %%
+def check_rested(right):
+    """After 200 loops of every slot."""
+    rested = exact_match(adder, hard, ByRole(Fixed(200), make_halting(own).prompt))
+    assert right == int(rested.solved.sum())
+
+
+# %% tags=["solution"]
+check_rested(right=40)
+
+# %% [markdown] lang="en"
+# **3.** [`think`][looplm.models.looped.LoopLM.think] takes a hook, which may change a state after a loop
+# ([halting.probe][]). In 99999999 + 1, set the state of slot 3 to zero, once, so that the last slot is done *later* than
+# it was. Does the carry get through all the same? (A halted token cannot be changed, so mind when you do it.)
+
+# %% [markdown] lang="ko"
+# **3.** [`think`][looplm.models.looped.LoopLM.think]에는 루프 뒤에 상태를 바꿀 수 있는 훅(hook)을 넘길 수
+# 있다([halting.probe][]). 99999999 + 1에서 빈칸 3의 상태를 한 번 0으로 만들어, 마지막 빈칸이 전보다 *늦게* 끝나게 해
+# 보자. 그래도 올림은 지나가는가? (멈춘 토큰은 바꿀 수 없으니 언제 하는지가 중요하다.)
+
+# %%
+nines = ask(problems_of([parse_problem("99999999+1")]), "double-reversed", "parallel")
+slot_3 = int(nines.asked[0].nonzero()[3])
+
+
+def check_hook(hook, gets_through):
+    """The last slot is later than without the hook; the sum is right or wrong."""
+    rule = make_halting(own)
+    before = adder.think(nines.tokens, rule, answer=nines.asked).loops_taken[0, -1]
+    after = adder.think(nines.tokens, rule, answer=nines.asked, hook=hook)
+    assert after.loops_taken[0, -1] > before, f"{after.loops_taken[0, -1]} loops"
+    right = (after.logits.argmax(-1) == nines.targets)[nines.asked].all()
+    assert gets_through == bool(right)
+
+
+# %% tags=["solution"]
+def forget(l, h):
+    """Slot 3 begins again after loop 4."""
+    if l == 4:
+        h = h.clone()
+        h[:, slot_3] = 0
+    return h
+
+
+check_hook(forget, gets_through=True)

@@ -1,0 +1,372 @@
+"""x0 injection: the second chapter. Read it on the site, or run it: python examples/02_injection.py."""
+
+# %% [markdown] lang="en"
+# # x0 injection {#injection-chapter}
+#
+# **What you will see.** What enters a loop besides the state. You will take the question away after the first loop and
+# see one model fail at once and another hardly notice; start a model in the middle of somebody else's thought, and watch
+# it find its way back, or not; and see that the two adders of this package live with $x_0$ in quite different ways.
+
+# %% [markdown] lang="ko"
+# # x0 주입 {#injection-chapter}
+#
+# **무엇을 보게 되는가.** 상태 말고 무엇이 루프로 들어가는지를 본다. 첫 루프 뒤에 물음을 치워 버리면 한 모델은 곧바로
+# 무너지고 다른 모델은 거의 알아채지 못한다. 남의 생각 한가운데에서 시작한 모델이 제 길을 찾아 돌아오는지도 본다. 이
+# 패키지의 두 덧셈 모델이 $x_0$를 두고 사는 방식은 아주 다르다.
+
+# %% [markdown] lang="en"
+# ## The idea {#idea}
+#
+# Somebody works out a sum on scratch paper. The paper is the state: it changes with every look. The sum itself is printed
+# on another sheet, and that sheet is $x_0$, the embedded input. It may stay on the desk while the work goes on, or be
+# taken away after the first look, so that whatever was not copied is lost. The two ways are called injection *every* loop
+# and injection at the *first* loop only; the plans behind this project call the second "pure dynamics".
+
+# %% [markdown] lang="ko"
+# ## 생각 {#idea}
+#
+# 누군가 연습장에 덧셈을 풀고 있다. 연습장이 상태이고, 볼 때마다 바뀐다. 문제는 다른 종이에 찍혀 있다. 그 종이가 $x_0$, 곧
+# 임베딩된 입력이다. 종이는 푸는 동안 책상 위에 놓아둘 수도 있고, 처음 한 번 보여 준 뒤 치울 수도 있다. 치우면 옮겨 적지
+# 않은 것은 사라진다. 앞의 것이 *매* 루프의 주입(injection)이고, 뒤의 것이 *첫* 루프만의 주입이다. 이 프로젝트의 바탕이 된
+# 계획들은 뒤의 것을 "순수한 동역학(pure dynamics)"이라 부른다.
+
+# %% [markdown] lang="en"
+# ## The equation {#equation}
+#
+# Both begin with $h_0 = 0$. What enters the block at loop $l$ is
+#
+# $$u_l = h_{l-1} + x_0 \quad (\texttt{every}), \qquad u_l = h_{l-1} + [l = 1]\, x_0 \quad (\texttt{first})$$
+#
+# where the bracket is 1 at loop 1 and 0 after it, and the loop signal, if there is one ([injection.every-loop][],
+# [injection.first-loop][]). Suppose that the state comes to rest, at $h^*$. Then it solves one of two equations:
+#
+# $$h^* = \mathrm{norm}\big(\mathrm{block}(h^* + x_0)\big), \qquad h^* = \mathrm{norm}\big(\mathrm{block}(h^*)\big)$$
+#
+# The left one has the question in it. In the right one the question does not occur: with injection at the first loop,
+# only where the state *started* can tell one sum from another.
+
+# %% [markdown] lang="ko"
+# ## 식 {#equation}
+#
+# 둘 다 $h_0 = 0$에서 시작한다. 루프 $l$에서 블록에 들어가는 것은 다음과 같다.
+#
+# $$u_l = h_{l-1} + x_0 \quad (\texttt{every}), \qquad u_l = h_{l-1} + [l = 1]\, x_0 \quad (\texttt{first})$$
+#
+# 대괄호는 루프 1에서 1, 그 뒤로는 0이다. 루프 신호가 있으면 그것도 더한다([injection.every-loop][],
+# [injection.first-loop][]). 상태가 $h^*$에 이르러 쉰다고 하자. 그 상태는 다음 두 식 가운데 하나의 해이다.
+#
+# $$h^* = \mathrm{norm}\big(\mathrm{block}(h^* + x_0)\big), \qquad h^* = \mathrm{norm}\big(\mathrm{block}(h^*)\big)$$
+#
+# 왼쪽 식에는 물음이 들어 있다. 오른쪽 식에는 물음이 없다. 첫 루프에만 주입하면, 어떤 합인지 알려 줄 수 있는 것은 상태가
+# *어디서 출발했는가*뿐이다.
+
+# %%
+from dataclasses import replace
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.functional import cosine_similarity
+
+import looplm
+from looplm.data.addition import add, ask
+from looplm.data.addition_sets import test_set
+from looplm.loop.injection import inject
+from looplm.models.looped import LoopLM
+
+torch.set_grad_enabled(False)
+torch.set_num_threads(1)  # for so small a model, several would only wait for each other
+drawn = test_set("uniform", digits=8, count=200, seed=1)
+sums = drawn[add(drawn).length == 8][:80]  # all texts of one length
+by_hand, at_once = looplm.load("adder"), looplm.load("parallel-adder")
+adders = {"digit by digit": by_hand, "all at once": at_once}
+questions = {
+    name: ask(sums, "double-reversed", adder.preset.data.mode)
+    for name, adder in adders.items()
+}
+
+
+def solved(logits, question):
+    """How many sums are right, after each of the loops."""
+    right = (logits.argmax(-1) == question.targets) | ~question.asked
+    return right.all(-1).sum(-1).tolist()
+
+
+def embed(adder, question):
+    """x0, and what each token sees."""
+    return adder.embed(question.tokens, torch.ones_like(question.asked))
+
+
+x0, _ = embed(by_hand, questions["digit by digit"])
+h0 = torch.zeros_like(x0)
+assert torch.equal(inject(h0, x0, l=1, mode="every"), x0)
+assert torch.equal(inject(h0, x0, l=1, mode="first"), x0)
+assert torch.equal(inject(x0, x0, l=2, mode="first"), x0)
+print(len(sums), "sums of 8 digits")
+
+# %% [markdown] lang="en"
+# Since $h_0 = 0$, the first loop is the same in both; the second is where they part. Shapes must agree, nothing is ever
+# broadcast ([injection.same-shape][]).
+#
+# ## The state, loop by loop {#state}
+#
+# Adding at every loop could make a state longer and longer. It does not, because each loop ends with a norm that the
+# loops share ([architecture.loop][]). Here is the length of the state before and after that norm, and the cosine between
+# successive states: 1 means that a loop no longer turns it.
+
+# %% [markdown] lang="ko"
+# $h_0 = 0$이므로 첫 루프는 어느 쪽이나 같고, 둘째 루프에서 갈라진다. 모양은 같아야 하며, 어떤 것도 저절로 늘려 맞추지
+# 않는다([injection.same-shape][]).
+#
+# ## 루프마다의 상태 {#state}
+#
+# 루프마다 더하면 상태가 자꾸 길어질 것 같지만 그렇지 않다. 루프가 끝날 때마다 모든 루프가 함께 쓰는 정규화(norm)를 거치기
+# 때문이다([architecture.loop][]). 그 앞뒤에서 잰 상태의 길이와, 잇따른 두 상태 사이의 코사인을 보자. 1이면 루프가 상태의
+# 방향을 더는 돌리지 않는다는 뜻이다.
+
+
+# %%
+def follow(adder, question, loops):
+    """States, and the mean length that each had before the norm."""
+    unnormed = []
+    watch = adder.state_norm.register_forward_hook(
+        lambda _, given, made: unnormed.append(
+            given[0].norm(dim=-1)[question.asked].mean()
+        )
+    )
+    x0, view = embed(adder, question)
+    states = [torch.zeros_like(x0)]
+    for l in range(1, loops + 1):
+        states.append(adder.step(states[-1], x0, l, view))
+    watch.remove()
+    return x0, states[1:], unnormed
+
+
+fig, (lengths, turns) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+cosines = {}
+for (name, adder), colour in zip(adders.items(), ("#3f7fd9", "#d98a3f"), strict=True):
+    asked = questions[name].asked
+    x0, states, unnormed = follow(adder, questions[name], loops=12)
+    after = [h.norm(dim=-1)[asked].mean() for h in states]
+    cosines[name] = [
+        cosine_similarity(one, next_one, dim=-1)[asked].mean().item()
+        for one, next_one in pairwise(states)
+    ]
+    own = x0.norm(dim=-1)[asked].mean()
+    print(f"{name:14}  length of x0 {own:.1f}, of the state {after[-1]:.1f}")
+    lengths.plot(range(1, 13), unnormed, ":", color=colour, label=f"{name}, before")
+    lengths.plot(range(1, 13), after, "o-", ms=3, color=colour, label=f"{name}, after")
+    turns.plot(range(2, 13), cosines[name], "o-", ms=3, color=colour, label=name)
+lengths.set(xlabel="loop 루프", ylabel="length 길이", ylim=(0, None))
+turns.set(xlabel="loop 루프", ylabel="cosine 코사인")
+for axes in (lengths, turns):
+    axes.grid(alpha=0.4)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8)
+assert cosines["all at once"][-1] > 0.9999 > cosines["digit by digit"][-1]
+
+# %% [markdown] lang="en"
+# The norm cuts the state to about the same length each time. The adder that answers all at once comes to rest: after a
+# dozen loops nothing turns any more. The one that writes digit after digit keeps turning a little, and chapter 1 saw
+# where that ends. Note also how loud $x_0$ speaks: beside the state it is small in the one adder, and three times as long
+# in the other.
+#
+# ## Take the question away {#taken-away}
+#
+# Both adders were trained with injection at every loop. We keep their weights and change that one setting, so that $x_0$
+# enters at loop 1 and never again.
+
+# %% [markdown] lang="ko"
+# 정규화는 상태를 매번 비슷한 길이로 잘라 준다. 한꺼번에 답하는 모델은 쉬게 된다. 열두 루프쯤 지나면 아무것도 돌지 않는다.
+# 한 자리씩 쓰는 모델은 조금씩 계속 도는데, 그 끝이 어떤지는 1장에서 보았다. $x_0$가 얼마나 크게 말하는지도 눈여겨보자.
+# 상태에 견주면 한 모델에서는 작고, 다른 모델에서는 그 세 배쯤 된다.
+#
+# ## 물음을 치우면 {#taken-away}
+#
+# 두 모델 모두 매 루프 주입으로 훈련했다. 가중치는 그대로 두고 그 설정 하나만 바꾸어, $x_0$가 루프 1에서만 들어가고 다시는
+# 들어가지 않게 한다.
+
+
+# %%
+def without_later_x0(adder):
+    """The same weights, with injection at the first loop only."""
+    forgetful = LoopLM(replace(adder.config, injection="first"))
+    forgetful.load_state_dict(adder.state_dict())
+    return forgetful
+
+
+print(f"of {len(sums)} sums solved after loop      1   2   3   4   5   6")
+right = {}
+for name, adder in adders.items():
+    for way, model in (("every", adder), ("first", without_later_x0(adder))):
+        logits = model(questions[name].tokens, num_loops=6)
+        right[name, way] = solved(logits, questions[name])
+        print(f"{name:15} x0 at {way:6}", *(f"{n:3}" for n in right[name, way]))
+assert right["all at once", "first"][-1] == 0
+assert right["digit by digit", "first"][-1] == len(sums)
+
+# %% [markdown] lang="en"
+# The same deed, and two outcomes. One adder falls apart within three loops. The other, which has also heard $x_0$ in
+# every loop of its training, does not miss it: what it needs was copied into the state at loop 1.
+#
+# ## A stale start {#stale}
+#
+# Now leave $x_0$ where it is, and spoil the paper instead. [`settle`][looplm.models.looped.LoopLM.settle] thinks about a
+# sum for some loops and gives the [`State`][looplm.models.looped.State]; the model's own pass can go on from any such
+# state. We let each sum start from the finished state of *its neighbour*, so that the state says one thing and $x_0$
+# another.
+
+# %% [markdown] lang="ko"
+# 같은 일을 했는데 결과는 다르다. 한 모델은 세 루프 만에 무너진다. 다른 모델도 훈련의 매 루프에서 $x_0$를 들었지만
+# 아쉬워하지 않는다. 필요한 것을 루프 1에서 이미 상태에 옮겨 적은 것이다.
+#
+# ## 남의 상태에서 출발하기 {#stale}
+#
+# 이번에는 $x_0$를 그대로 두고 연습장을 망쳐 보자. [`settle`][looplm.models.looped.LoopLM.settle]은 합을 몇 루프 생각하여
+# [`State`][looplm.models.looped.State]를 주고, 모델은 어떤 상태에서든 이어서 생각할 수 있다. 합마다 *이웃 합*의 다 푼
+# 상태에서 출발하게 한다. 상태가 하는 말과 $x_0$가 하는 말이 다른 것이다.
+
+# %%
+loops = 8
+for name, adder in adders.items():
+    question = questions[name]
+    neighbour = replace(question, targets=question.targets.roll(1, 0))
+    stale = adder.settle(question.tokens.roll(1, 0), num_loops=6)
+    logits = adder(question.tokens, loops, start=stale)
+    right[name, "stale"] = solved(logits, question)
+    right[name, "neighbour"] = solved(logits, neighbour)
+    print(f"{name}, loops on from the neighbour's state: 1 to {loops}")
+    print("   its own sum right      ", *(f"{n:3}" for n in right[name, "stale"]))
+    print("   the neighbour's right  ", *(f"{n:3}" for n in right[name, "neighbour"]))
+assert right["all at once", "stale"][-1] == len(sums)
+assert right["digit by digit", "stale"][-1] == 0
+
+# %% [markdown] lang="en"
+# The adder that answers all at once drops the neighbour's thought and has solved every sum after a few loops, as if it
+# had started from 0. The other goes on telling its neighbour's answer, with its own question before its eyes, until it
+# loses that too, as chapter 1 saw it lose its own.
+#
+# So $x_0$ at every loop is not enough to recover. But without it there is no way at all, and this is not a matter of
+# training: if a state is somebody else's and $x_0$ enters no more, nothing in the computation knows which digits were
+# asked.
+
+# %% [markdown] lang="ko"
+# 한꺼번에 답하는 모델은 이웃의 생각을 버리고, 0에서 출발한 것처럼 몇 루프 만에 모든 합을 푼다. 다른 모델은 제 물음을
+# 눈앞에 두고도 이웃의 답을 말하다가, 1장에서 제 답을 잃었듯이 그마저 잃는다.
+#
+# 그러니 매 루프의 $x_0$만으로는 돌아오지 못한다. 그러나 그마저 없으면 돌아올 길이 아예 없다. 이것은 훈련의 문제가 아니다.
+# 상태는 남의 것이고 $x_0$가 더는 들어가지 않는다면, 계산의 어디에도 무슨 숫자를 물었는지가 없다.
+
+# %%
+forgetful = without_later_x0(at_once)
+tokens = questions["all at once"].tokens
+stale = forgetful.settle(tokens, num_loops=6)
+one = forgetful(tokens, loops, start=stale)
+another = forgetful(tokens.roll(1, 0), loops, start=stale)  # other digits, same places
+assert torch.equal(one, another)
+print("other questions, the same logits, bit for bit")
+
+# %% [markdown] lang="en"
+# That is why a preset that trains with stale starts must inject at every loop; with injection at the first it is refused
+# before it starts ([training.restarts][]).
+#
+# ## What the study says {#study}
+#
+# Two models show what can happen, not what usually does. Which injection *trains* better, and what $x_0$ is needed for,
+# is a question for many models, trained both ways from several seeds.
+#
+# <!-- x0 study: its table, its figure and what may be said after them go here (docs/data/x0.json, docs/figures/x0.svg) -->
+#
+# ## What surprised us {#surprise}
+#
+# That the same rule, in two models of nearly the same size, means two different things. One has made $x_0$ a part of the
+# equation that its state solves; the other has learned to listen once. Their loops were equally free to listen. They
+# differ in more than one way, but one difference suggests itself. The adder that listens once always started from 0 and
+# stopped after six loops, and for that, once is enough. The other was made to start from states of other problems, with
+# noise on its state ([training.state-noise][]); it can trust nothing but the sheet on the desk. Chapter 6 comes back to
+# this.
+#
+# ## Exercises {#exercises}
+#
+# Each exercise has a test. Write your own solution in place of ours, and run the cell: no error means solved.
+#
+# **1.** From its neighbour's state, the adder that answers all at once needs to hear $x_0$, but not always. Choose 4 of
+# the 16 loops in which it hears it, so that every sum is right after loop 16.
+
+# %% [markdown] lang="ko"
+# 그래서 남의 상태에서 출발하는 훈련을 하려면 매 루프 주입해야 한다. 첫 루프 주입으로 그런 훈련을 하라는 프리셋은 시작도
+# 하기 전에 거절한다([training.restarts][]).
+#
+# ## 연구가 말하는 것 {#study}
+#
+# 모델 둘은 무슨 일이 일어날 수 있는지를 보일 뿐, 흔히 무슨 일이 일어나는지를 보이지는 않는다. 어느 주입이 *훈련*에
+# 나은지, $x_0$가 무엇에 필요한지는 여러 시드(seed)로 두 가지 모두 훈련한 많은 모델에게 물어야 한다.
+#
+# <!-- x0 study: its table, its figure and what may be said after them go here (docs/data/x0.json, docs/figures/x0.svg) -->
+#
+# ## 뜻밖이었던 것 {#surprise}
+#
+# 크기가 거의 같은 두 모델에서 같은 규칙이 서로 다른 것을 뜻한다는 점이다. 한 모델은 $x_0$를 상태가 푸는 식의 일부로
+# 만들었고, 다른 모델은 한 번만 듣는 법을 배웠다. 들을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만 한 가지 차이가 눈에
+# 띈다. 한 번만 듣는 모델은 언제나 0에서 출발하여 여섯 루프 안에 멈추었고, 그러려면 한 번 듣는 것으로 넉넉하다. 다른
+# 모델은 남의 문제의 상태에서도 출발해야 했고 상태에 잡음까지 들어왔으므로([training.state-noise][]), 믿을 것이라곤 책상
+# 위의 종이뿐이다. 6장에서 이 이야기로 돌아온다.
+#
+# ## 연습 문제 {#exercises}
+#
+# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+#
+# **1.** 한꺼번에 답하는 모델은 이웃의 상태에서 출발하면 $x_0$를 들어야 하지만, 늘 들어야 하는 것은 아니다. 16루프 가운데
+# 들을 루프 넷을 골라, 루프 16 뒤에 모든 합이 맞게 해 보자.
+
+
+# %%
+def solved_from_stale(factors):
+    """Sums right after 16 loops from the neighbour's state; x0 times factors[l - 1]."""
+    question = questions["all at once"]
+    x0, view = embed(at_once, question)
+    h = at_once.settle(question.tokens.roll(1, 0), num_loops=6).h
+    for l, factor in enumerate(factors, 1):
+        h = at_once.step(h, factor * x0, l, view)
+    return solved(at_once.read(h)[None], question)[0]
+
+
+def check_four_loops(chosen):
+    """Four loops, and every sum right."""
+    assert len(chosen) == 4 and set(chosen) <= set(range(1, 17))
+    right = solved_from_stale([float(l in chosen) for l in range(1, 17)])
+    assert right == len(sums), f"{right} of {len(sums)}"
+
+
+# %% tags=["solution"]
+check_four_loops({13, 14, 15, 16})  # the last four: a thought that is then left alone
+
+# %% [markdown] lang="en"
+# **2.** How softly may $x_0$ speak? Find the smallest factor, in tenths, with which every sum is still right after 16
+# loops.
+
+# %% [markdown] lang="ko"
+# **2.** $x_0$는 얼마나 작게 말해도 되는가? 16루프 뒤에 모든 합이 여전히 맞는 가장 작은 배수를 0.1 단위로 찾아보자.
+
+
+# %%
+def check_softest(tenths):
+    """Enough, and a tenth less is not."""
+    assert solved_from_stale([tenths / 10] * 16) == len(sums), "too soft"
+    assert solved_from_stale([(tenths - 1) / 10] * 16) < len(sums), "softer will do"
+
+
+# %% tags=["solution"]
+tenths = 10
+while solved_from_stale([(tenths - 1) / 10] * 16) == len(sums):
+    tenths -= 1
+check_softest(tenths)
+print(f"{tenths / 10} of its length")
+
+# %% [markdown] lang="en"
+# The function is [`inject`][looplm.loop.injection.inject], its clauses [the spec's page](../spec/injection.md). Adding
+# the input again at every loop is the "recall" of Bansal et al. 2022 (arXiv:2202.05826).
+
+# %% [markdown] lang="ko"
+# 함수는 [`inject`][looplm.loop.injection.inject]이고 조항은 [명세](../spec/injection.ko.md)에 있다. 루프마다 입력을 다시
+# 더하는 것은 Bansal 외 2022(arXiv:2202.05826)의 "recall"이다.
