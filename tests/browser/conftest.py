@@ -9,8 +9,10 @@ from pathlib import Path
 import pdf
 import pytest
 from built_site import SITE, Visit, name, pages
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+PATIENCE_MS = 180_000
+"""The machine may be busy; nothing is timed."""
 PROBE = (Path(__file__).parent / "probe.js").read_text(encoding="utf-8")
 
 
@@ -27,7 +29,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def context(browser: Browser) -> Iterator[BrowserContext]:
     made = browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
-    made.set_default_timeout(60_000)
+    made.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     yield made
     made.close()
 

@@ -150,7 +150,7 @@ def test_the_threshold_shows_loops_and_accuracy_together(tab: Page) -> None:
         slider.press(key)
         expect(slider).to_have_attribute("aria-valuetext", threshold)
         expect(rows.first).to_contain_text(f"≥ {threshold}")
-        expect(rows.first).to_contain_text("of 60", timeout=60_000)
+        expect(rows.first).to_contain_text("of 60")
         cells = rows.first.locator("td").all_inner_texts()
         seen[threshold] = int(cells[2].split()[0]), float(cells[3]), int(cells[4])
         expect(tab.locator(".live-verdict")).to_contain_text(f"{seen[threshold][0]} of 60 right")

@@ -14,7 +14,7 @@ def search(tab: Page, language: str, words: str) -> list[str]:
     """The pages and places that a search gives, best first."""
     tab.goto(f"{(FOLDERS[language] / 'glossary.html').as_uri()}?q={words}")
     meta = tab.locator(".md-search-result__meta")
-    expect(meta).to_contain_text("일치" if language == "ko" else "matching", timeout=30_000)
+    expect(meta).to_contain_text("일치" if language == "ko" else "matching")
     links = tab.locator(".md-search-result__list a.md-search-result__link")
     found = links.evaluate_all("links => links.map(link => link.href.replace(/\\?[^#]*/, ''))")
     return [link.removeprefix(FOLDERS[language].as_uri() + "/") for link in found]
