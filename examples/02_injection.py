@@ -61,6 +61,8 @@
 # *어디서 출발했는가*뿐이다.
 
 # %%
+import json
+from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 
@@ -73,6 +75,7 @@ from looplm.data.addition import add, ask
 from looplm.data.addition_sets import test_set
 from looplm.loop.injection import inject
 from looplm.models.looped import LoopLM
+from looplm.resources import resource
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -272,28 +275,64 @@ print("other questions, the same logits, bit for bit")
 #
 # ## What the study says {#study}
 #
-# Two models show what can happen, not what usually does. Which injection *trains* better, and what $x_0$ is needed for,
-# is a question for many models, trained both ways from several seeds.
+# Two models show what can happen, not what usually does. So a study asked more of them: both recipes, with $x_0$ at every
+# loop and at the first alone, with and without starts from other problems' states ("restarts"), three seeds of each. Of
+# $x_0$ at the first alone with restarts there is none, for the reason that we have just seen. A is the recipe of the
+# adder that writes digit after digit, B that of the one that answers at once. Sums of 12 digits solved, in percent, the
+# least and the most of the seeds: with the recipe's own halting, after four times the loops of training, and from another
+# sum's state.
+
+# %% [markdown] lang="ko"
+# 그래서 남의 상태에서 출발하는 훈련을 하려면 매 루프 주입해야 한다. 첫 루프 주입으로 그런 훈련을 하라는 프리셋은 시작도
+# 하기 전에 거절한다([training.restarts][]).
 #
-# So it was asked of both recipes, with and without restarts ([training.restarts][]), from three seeds each. The questions were
-# written down before the numbers; [the page of studies](../docs/studies.md#x0) has them all, with their figures.
+# ## 연구가 말하는 것 {#study}
 #
-# <!-- render: study x0 -->
-#
-# ![Accuracy by the number of loops](../docs/figures/study-x0-accuracy-by-loops.svg)
-#
-# Compare the rows without restarts: hearing $x_0$ at every loop is not what makes a model add. The row with restarts is another
-# world. There recipe B finds chains of any length, recipe A keeps its answer however long it runs, and both find their way
-# out of a stranger's state. And only a loop that goes on hearing $x_0$ can be trained so.
+# 모델 둘은 무슨 일이 일어날 수 있는지를 보일 뿐, 흔히 무슨 일이 일어나는지를 보이지는 않는다. 그래서 더 많은 모델에게
+# 물었다. 두 훈련법마다 $x_0$를 루프마다 넣거나 첫 루프에만 넣고, 다른 문제의 상태에서 출발하는 훈련, 곧 다시
+# 출발(restart)을 하거나 하지 않고, 저마다 시드(seed) 셋을 썼다. $x_0$를 첫 루프에만 넣고 다시 출발하는 것은 방금 본
+# 까닭으로 없다. A는 한 자리씩 쓰는 모델의 훈련법이고 B는 한꺼번에 답하는 모델의 것이다. 12자리 합을 푼 비율(%)을 시드
+# 가운데 가장 낮은 것과 가장 높은 것으로 적는다. 차례로 제 정지 규칙을 쓸 때, 훈련한 루프의 네 배를 돌았을 때, 다른 합의
+# 상태에서 출발했을 때이다.
+
+# %%
+cells = json.loads((resource("docs/data") / "study-x0.json").read_text())["cells"]
+asked_of_all = {
+    "halting": "accuracy.carry-heavy.12",
+    "4x the loops": "at.4x",
+    "from stale": "stale",
+}
+by_levels = defaultdict(list)
+for cell in cells:
+    levels = cell["levels"]
+    way = f"{levels['recipe']}, x0 {levels['x0']}, {levels['restarts']} restarts"
+    by_levels[way].append(cell["values"])
+print(" " * 28, *(f"{what:>14}" for what in asked_of_all))
+for way, values in by_levels.items():
+    spans = []
+    for key in asked_of_all.values():
+        shares = [100 * value[key] for value in values]
+        spans.append(f"{min(shares):.0f}-{max(shares):.0f}")
+    print(f"{way:28}", *(f"{span:>14}" for span in spans))
+for way, values in by_levels.items():
+    for value in values:
+        assert (value["stale"] > 0.98) == ("with restarts" in way)
+
+# %% [markdown] lang="en"
+# Every model that has practised it finds its way back from another problem's state, and none that has not, although half
+# of these hear $x_0$ at every loop. So this is what $x_0$ at every loop is for: it makes recovery possible, and practice
+# makes it real. Whether it also makes a model better that always starts from 0, three seeds do not decide; one of those
+# with $x_0$ at the first loop alone never learned to add. [The studies](../docs/studies.md#x0) have all numbers, figures
+# and verdicts.
 #
 # ## What surprised us {#surprise}
 #
 # That the same rule, in two models of nearly the same size, means two different things. One has made $x_0$ a part of the
 # equation that its state solves; the other has learned to listen once. Their loops were equally free to listen. They
-# differ in more than one way, but one difference suggests itself. The adder that listens once always started from 0 and
-# stopped after six loops, and for that, once is enough. The other was made to start from states of other problems, with
-# noise on its state ([training.state-noise][]); it can trust nothing but the sheet on the desk. Chapter 6 comes back to
-# this.
+# differ in more than one way, but the study tells which difference counts. The adder that listens once always started
+# from 0 and stopped after six loops, and for that, once is enough. The other was made to start from states of other
+# problems; it can trust nothing but the sheet on the desk. Noise on the state ([training.state-noise][]), which it had
+# too, does not do this alone. Chapter 6 comes back to both.
 #
 # ## Exercises {#exercises}
 #
@@ -303,32 +342,19 @@ print("other questions, the same logits, bit for bit")
 # the 16 loops in which it hears it, so that every sum is right after loop 16.
 
 # %% [markdown] lang="ko"
-# 그래서 남의 상태에서 출발하는 훈련을 하려면 매 루프 주입해야 한다. 첫 루프 주입으로 그런 훈련을 하라는 프리셋은 시작도
-# 하기 전에 거절한다([training.restarts][]).
-#
-# ## 연구가 말하는 것 {#study}
-#
-# 모델 둘은 무슨 일이 일어날 수 있는지를 보일 뿐, 흔히 무슨 일이 일어나는지를 보이지는 않는다. 어느 주입이 *훈련*에
-# 나은지, $x_0$가 무엇에 필요한지는 여러 시드(seed)로 두 가지 모두 훈련한 많은 모델에게 물어야 한다.
-#
-# 그래서 두 레시피에, 재시작(restart, [training.restarts][])이 있는 것과 없는 것을, 시드 셋씩 물었다. 물음은 숫자가 나오기 전에
-# 적어 두었고, 모두 그림과 함께 [연구의 쪽](../docs/studies.ko.md#x0)에 있다.
-#
-# <!-- render: study x0 -->
-#
-# ![루프 수에 따른 정확도](../docs/figures/study-x0-accuracy-by-loops.svg)
-#
-# 재시작이 없는 줄끼리 견주어 보자. 덧셈을 하게 만드는 것은 매 루프의 $x_0$가 아니다. 재시작이 있는 줄은 딴 세상이다. 거기서
-# 레시피 B는 길이를 가리지 않고 사슬을 찾고, 레시피 A는 아무리 오래 돌아도 답을 지키며, 둘 다 남의 상태에서 빠져나온다.
-# 그리고 $x_0$를 계속 듣는 루프만이 그렇게 훈련할 수 있다.
+# 다른 문제의 상태에서 돌아오는 것은, 그것을 익힌 모델이라면 모두 해내고 익히지 않은 모델은 하나도 해내지 못한다. 익히지
+# 않은 것의 절반은 루프마다 $x_0$를 듣는데도 그렇다. 그러니 매 루프의 $x_0$가 하는 일은 이것이다. 그것은 돌아올 수 있게
+# 하고, 정말로 돌아오게 하는 것은 훈련이다. 언제나 0에서 출발하는 모델에게도 나은지는 시드 셋으로 가리지 못했다. 첫
+# 루프에만 $x_0$를 넣은 모델 하나는 끝내 덧셈을 배우지 못했다. 모든 수와 그림과 판정은 [연구](../docs/studies.ko.md#x0)에
+# 있다.
 #
 # ## 뜻밖이었던 것 {#surprise}
 #
 # 크기가 거의 같은 두 모델에서 같은 규칙이 서로 다른 것을 뜻한다는 점이다. 한 모델은 $x_0$를 상태가 푸는 식의 일부로
-# 만들었고, 다른 모델은 한 번만 듣는 법을 배웠다. 들을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만 한 가지 차이가 눈에
-# 띈다. 한 번만 듣는 모델은 언제나 0에서 출발하여 여섯 루프 안에 멈추었고, 그러려면 한 번 듣는 것으로 넉넉하다. 다른
-# 모델은 남의 문제의 상태에서도 출발해야 했고 상태에 잡음까지 들어왔으므로([training.state-noise][]), 믿을 것이라곤 책상
-# 위의 종이뿐이다. 6장에서 이 이야기로 돌아온다.
+# 만들었고, 다른 모델은 한 번만 듣는 법을 배웠다. 들을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만, 어느 차이가
+# 중요한지는 연구가 일러 준다. 한 번만 듣는 모델은 언제나 0에서 출발하여 여섯 루프 안에 멈추었고, 그러려면 한 번 듣는
+# 것으로 넉넉하다. 다른 모델은 남의 문제의 상태에서도 출발해야 했으므로, 믿을 것이라곤 책상 위의 종이뿐이다. 이 모델의
+# 상태에는 잡음도 들어왔지만([training.state-noise][]), 잡음만으로는 그렇게 되지 않는다. 6장에서 두 이야기로 돌아온다.
 #
 # ## 연습 문제 {#exercises}
 #
