@@ -189,21 +189,26 @@ def frontier_figure(panels: Mapping[str, Mapping[str, Sequence[tuple[str, float,
         panels: title → family of rules → (what to write beside the point, block evaluations a sum, share solved).
     """
     with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(4.2 * len(panels), 4.0), layout="constrained")
+        figure = Figure(figsize=(3.6 * len(panels) + 2.2, 4.0), layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        names = list(dict.fromkeys(family for families in panels.values() for family in families))
         for axes, (title, families) in zip(grid, panels.items(), strict=True):
-            for (family, points), (colour, marker, size, dashes) in zip(families.items(), LINE_STYLES, strict=False):
+            for family, points in families.items():
+                again, style = divmod(names.index(family), len(LINE_STYLES))
+                colour, marker, size, _ = LINE_STYLES[style]
                 ordered = sorted(points, key=lambda point: point[1])
+                look: Any = {"marker": marker, "ms": min(size, 7), "ls": "--" if again else "-", "lw": 1.0}
+                look["mfc"] = "white" if again else colour
                 work, right = [point[1] for point in ordered], [point[2] for point in ordered]
-                look: Any = {"marker": marker, "ms": min(size, 7), "ls": dashes, "lw": 1.0}
                 axes.plot(work, right, color=colour, label=family, clip_on=False, zorder=3, **look)
-                for text, x, y in ordered:
-                    axes.annotate(text, (x, y), (3, -9), textcoords="offset points", fontsize=7, color=colour)
-            axes.set(xscale="log", xlabel="block evaluations a sum", ylim=(-0.03, 1.03))
+                for text, x, y in ordered if len(ordered) > 1 else ():
+                    axes.annotate(text, (x, y), (4, -9), textcoords="offset points", fontsize=7, color=colour)
+            axes.set(xlabel="block evaluations a sum", xlim=(0, None), ylim=(-0.03, 1.03))
             axes.set_title(title, fontsize=10)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         grid[0].set_ylabel("sums solved")
-        grid[-1].legend(fontsize=8, loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
         return figure
 
 
