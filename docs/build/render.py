@@ -21,8 +21,8 @@ from looplm.spec_check import checkout, outdated
 _ASKED = re.compile(r"^<!-- render: (?P<name>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
 
 
-_SPEC_LINK = re.compile(r"\]\((#[^)]+)")
-"""A sentence's link to elsewhere on its own page."""
+_SPEC_LINK = re.compile(r"\]\((?=[a-z]+\.md#)")
+"""A sentence's link to another page of the spec."""
 
 
 def fill(text: str, language: str, source: Path) -> str:
@@ -128,7 +128,8 @@ def matrix(_: str, language: str) -> str:
         tests = [clauses.test_link(*item) for item in clauses.outcomes(row).items()]
         pages = [link for link in (_page_link(page, language) for page in row.pages) if link]
         code = map(clauses.code_link, row.implementations)
-        sentence = _SPEC_LINK.sub(rf"](spec/{row.id.split('.')[0]}.md\1", sentences[row.id]).replace("|", "\\|")
+        sentence = sentences[row.id].replace("|", "\\|").replace("](#", f"]({row.id.split('.')[0]}.md#")
+        sentence = _SPEC_LINK.sub("](spec/", sentence)
         cells = [f"[{row.id}][]<br>{sentence}", *map("<br>".join, (code, tests, pages))]
         files[row.id.split(".")[0]].append("| " + " | ".join(cells) + " |")
     parts = [_freshness(words)]
