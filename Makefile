@@ -84,7 +84,7 @@ parallel: $(INSTALLED)
 	$(BIN)/python -m looplm.experiments.depth measure $(PARALLEL) --out docs/data/parallel-depth.json
 
 # The studies: what is trained and measured already, in runs/study, is taken as it is.
-STUDIES := x0 gate loops known parallel
+STUDIES := x0 gate loops known
 studies: $(INSTALLED)
 	for study in $(STUDIES); do \
 		rm -f docs/data/study-$$study.json; \

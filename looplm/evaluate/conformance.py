@@ -58,7 +58,7 @@ def make_vector(name: str) -> dict[str, Any]:
     assert margin >= SMALLEST_MARGIN, f"{name}: two tokens are within {margin} nats; take another seed"
     weights = {key: value.tolist() for key, value in model.state_dict().items()}
     made = [case for case, _ in cases]
-    return {"schema": SCHEMA, "name": name, "config": as_table(config), "weights": weights, "cases": made}
+    return {"schema": SCHEMA, "name": name, "config": _without_gate(config), "weights": weights, "cases": made}
 
 
 def run_port(vector: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
@@ -124,6 +124,12 @@ def _set_weights(model: LoopLM, seed: int) -> None:
             parameter.copy_((drawn * 64).round().clamp(-127, 127) / 64)
 
 
+def _without_gate(config: ModelConfig) -> dict[str, Any]:
+    """The settings that a port has to know; the vectors have no gate, and say nothing of it."""
+    assert not config.gate
+    return {name: value for name, value in as_table(config).items() if name != "gate"}
+
+
 def _case(model: LoopLM, tokens: Sequence[int], rule: HaltingConfig) -> tuple[dict[str, Any], float]:
     """What a text must give under a rule, and the smallest margin of any argmax that decides something."""
     halting, ids = make_halting(rule), torch.tensor([list(tokens)])
@@ -134,7 +140,7 @@ def _case(model: LoopLM, tokens: Sequence[int], rule: HaltingConfig) -> tuple[di
     first, second = best.topk(2).values.unbind(-1)
     case = {
         "tokens": list(tokens),
-        "halting": as_table(rule),
+        "halting": {"rule": rule.rule, "max_loops": rule.max_loops, **rule.settings()},
         "states": _rounded(thoughts.h_per_loop[:, 0]),
         "logits": _rounded(thoughts.logits_per_loop[:, 0]),
         "loops_taken": thoughts.loops_taken[0].tolist(),

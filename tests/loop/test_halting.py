@@ -171,6 +171,17 @@ def test_in_order_no_answer_token_halts_before_an_earlier_one(
     assert expected == sorted(expected)
 
 
+@pytest.mark.spec("halting.in-order")
+@given(st.integers(1, LOOPS), st.integers(0, LOOPS))
+def test_in_order_an_answer_token_waits_for_answer_tokens_only(l: int, waited_for: int) -> None:
+    sure = ([0] * LOOPS, [1.0] * LOOPS, [1.0] * LOOPS)
+    unsure = ([0] * LOOPS, [0.0] * LOOPS, [1.0] * LOOPS)
+    seen = history_of(unsure, sure)[l - 1]
+    prompt_first = {"answer": torch.tensor([[False, True]]), "waited_for": torch.tensor([[waited_for]])}
+    rule = make_halting(config("confidence", LOOPS + 1, 1, threshold=0.5, in_order=True))
+    assert rule(Evidence(**vars(seen) | prompt_first)).tolist() == [[False, halting.in_order([True] * l, waited_for)[-1]]]
+
+
 @pytest.mark.spec("halting.threshold-monotone")
 @given(confidences, st.floats(0.01, 1), st.floats(0.01, 1), bounds)
 def test_a_higher_threshold_never_gives_fewer_loops(
