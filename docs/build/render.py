@@ -178,14 +178,18 @@ def study(name: str, language: str) -> str:
 
 
 def rules(argument: str, language: str) -> str:
-    """Accuracy and work of the halting rules of a study: `rules gate:recipe=A,gate=right:carry-heavy/4,carry-heavy/24`."""
-    name, levels, sets = argument.split(":")
+    """Accuracy and work of the halting rules of a study: `rules gate:recipe=A,gate=right:carry-heavy/4,carry-heavy/24`.
+
+    A fourth part keeps the rules whose names begin so.
+    """
+    name, levels, sets, *begin = argument.split(":")
     path = resource("docs/data") / f"study-{name}.json"
     if not path.is_file():
         return _NO_STUDY[language].format(name=name)
     where = dict(item.split("=") for item in levels.split(","))
     columns = [(kind, int(digits)) for kind, digits in (item.split("/") for item in sets.split(","))]
-    return as_markdown(*rules_table(read_study_summary(path), where, columns, _tongue(language)))
+    header, rows = rules_table(read_study_summary(path), where, columns, _tongue(language))
+    return as_markdown(header, [row for row in rows if row[0].startswith("".join(begin))])
 
 
 def calibration(name: str, language: str) -> str:
