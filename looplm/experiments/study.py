@@ -146,6 +146,8 @@ class Study:
     questions: tuple[Question, ...] = ()
     columns: tuple[Column, ...] = ()
     figures: tuple[Curve, ...] = ()
+    korean: dict[str, str] = Field(default_factory=dict)
+    """Factors and levels, as the Korean book calls them; what is not here keeps its name."""
     fast: dict[str, Any] = Field(default_factory=dict)
     """What `--fast` changes: a look at the whole way, not at the answer."""
 

@@ -108,13 +108,13 @@ _SENTENCES: dict[Language, dict[Outcome, str]] = {
 }
 
 
-def verdict_text(verdict: Verdict, language: Language = "en") -> str:
+def verdict_text(verdict: Verdict, language: Language = "en", korean: Mapping[str, str] | None = None) -> str:
     """A verdict as a sentence of Markdown, led by the levels that it is about."""
-    question = verdict.question
+    question, names = verdict.question, (korean or {}) if language == "ko" else {}
     is_difference = verdict.against is not None
     sentence = _SENTENCES[language][verdict.outcome].format(
-        level=question.level,
-        other=question.against,
+        level=names.get(str(question.level), question.level),
+        other=names.get(str(question.against), question.against),
         mean=_number(verdict.mean, question.kind),
         against=_number(verdict.against or 0.0, question.kind),
         least=_number(verdict.least, question.kind, is_difference),
@@ -123,7 +123,7 @@ def verdict_text(verdict: Verdict, language: Language = "en") -> str:
         seeds=verdict.seeds,
         passed=verdict.passed,
     )
-    where = ", ".join(f"{factor} {level}" for factor, level in verdict.where.items())
+    where = ", ".join(f"{names.get(factor, factor)} {names.get(level, level)}" for factor, level in verdict.where.items())
     return f"{where}: {sentence}" if where else sentence[0].upper() + sentence[1:]
 
 
@@ -131,20 +131,24 @@ def verdict_lines(study: Study, summary: Summary, language: Language = "en") -> 
     """Each question with its answers."""
     lines: dict[str, list[str]] = {question.ask[language]: [] for question in study.questions}
     for verdict in verdicts(study, summary):
-        lines[verdict.question.ask[language]].append(verdict_text(verdict, language))
+        lines[verdict.question.ask[language]].append(verdict_text(verdict, language, study.korean))
     return list(lines.items())
 
 
 def study_table(study: Study, summary: Summary, language: Language = "en") -> tuple[list[str], list[list[str]]]:
     """Header and rows: a row for each combination of levels, the mean over seeds with its least and most."""
-    factors = list(study.factors)
-    header = [*factors, *(column.label[language] for column in study.columns), {"en": "seeds", "ko": "시드"}[language]]
+    factors, names = list(study.factors), study.korean if language == "ko" else {}
+    header = [
+        *(names.get(factor, factor) for factor in factors),
+        *(column.label[language] for column in study.columns),
+        {"en": "seeds", "ko": "시드"}[language],
+    ]
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for cell in summary["cells"]:
         groups.setdefault(tuple(cell["levels"][factor] for factor in factors), []).append(cell)
     rows = []
     for levels, cells in groups.items():
-        row = list(levels)
+        row = [names.get(level, level) for level in levels]
         for column in study.columns:
             values = [cell["values"][column.value] for cell in cells if column.value in cell["values"]]
             row.append(_spread(values, column.kind) if values else "")

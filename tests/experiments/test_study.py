@@ -101,6 +101,17 @@ def test_a_verdict_is_given_apart_for_each_level_of_another_factor() -> None:
     assert [v.outcome for v in verdicts(asked, {"cells": cells})] == ["worse"]
 
 
+def test_korean_names_stand_in_the_korean_texts_alone() -> None:
+    asked = study(questions=[compare()], korean={"every": "매 루프", "first": "첫 루프", "x0": "주입"})
+    numbers = summary([1.0, 0.9], [0.5, 0.6])
+    ((_, (korean,)),) = verdict_lines(asked, numbers, "ko")
+    ((_, (english,)),) = verdict_lines(asked, numbers, "en")
+    assert "매 루프" in korean and "every" not in korean
+    assert "every" in english and "매 루프" not in english
+    header, rows = study_table(asked, numbers, "ko")
+    assert (header[0], rows[0][0]) == ("주입", "매 루프")
+
+
 def test_a_table_shows_the_mean_and_the_range_of_seeds() -> None:
     header, rows = study_table(study(), summary([1.0, 0.5], [0.9996, 0.9996]), "ko")
     assert header == ["x0", "훈련", "시드"]
