@@ -37,7 +37,7 @@ def answer_loss(
     Every loop weighs the same, and so does every scored token of the batch. Targets may differ from loop to loop; one
     that is `NOT_SCORED` adds nothing.
 
-    Spec: [training.answer-loss][], [training.second-half][].
+    Spec: [training.answer-loss][], [training.second-half][], [training.not-known-yet][].
     """
     chosen = logits[:, scored]  # [L, scored tokens, V]
     wanted = targets[..., scored].expand(len(logits), -1)
