@@ -23,6 +23,8 @@ class HaltingOptions:
     """Probability, for confidence, prefix-stability and gate."""
     epsilon: float | None = None
     """Relative change of the state, for state-change and prefix-stability."""
+    in_order: bool = False
+    """A token of the answer waits until all before it have halted."""
     prompt_halting: Choice = "preset"
     """When the other tokens stop; fixed: at max-loops."""
     prompt_threshold: float | None = None
@@ -40,9 +42,11 @@ class HaltingOptions:
 
         old = as_table(preset)
         old_prompt = old.pop("prompt", None)
-        table = old if self.halting == "preset" else {"rule": self.halting, "max_loops": preset.max_loops}
+        same_rule = self.halting in ("preset", preset.rule)
+        table = old if same_rule else {"rule": self.halting, "max_loops": preset.max_loops}
         given = {name: getattr(self, name) for name in ("max_loops", "min_loops", "threshold", "epsilon")}
         table |= {name: value for name, value in given.items() if value is not None}
+        table |= {"in_order": True} if self.in_order else {}
         prompt: dict[str, Any] | None = old_prompt
         if self.prompt_halting != "preset":
             prompt = {"rule": self.prompt_halting, "max_loops": table["max_loops"]}

@@ -94,7 +94,8 @@ def run_preset(
         else:
             model, steps = _take(model_of, preset), []
             source["training"] = read_card(str(model_of))["provenance"]["training"]
-            write_file(draft / "log.jsonl", (model_of / "log.jsonl").read_bytes())
+            steps_log = (model_of / "log.jsonl").read_text(encoding="utf-8").partition("\n")[2]
+            write_file(draft / "log.jsonl", (_log_header(source) + steps_log).encode())
         if preset.gate:
             on_message("training the gate")
             losses = list(train_gate(model, preset, seed))
@@ -129,12 +130,16 @@ def _train(
     model, stepping = train(preset, seed, device, execution)
     done: list[Step] = []
     with (draft / "log.jsonl").open("w", encoding="utf-8") as log:
-        log.write(json.dumps({"schema": LOG_SCHEMA, **source}) + "\n")
+        log.write(_log_header(source))
         for step in stepping:
             log.write(json.dumps(asdict(step)) + "\n")
             done.append(step)
             on_step(step)
     return model.eval(), done
+
+
+def _log_header(source: dict[str, Any]) -> str:
+    return json.dumps({"schema": LOG_SCHEMA, **source}) + "\n"
 
 
 def _take(run: Path, preset: Preset) -> LoopLM:

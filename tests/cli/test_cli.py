@@ -245,3 +245,15 @@ def test_ctrl_c_leaves_one_line_and_no_folder(how: signal.Signals, tmp_path: Pat
     assert out == ""
     assert err == "looplm: interrupted; nothing was written.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_naming_the_rule_of_the_preset_changes_only_what_is_given() -> None:
+    from looplm.cli.halting import HaltingOptions
+    from looplm.config import load_preset
+
+    known = load_preset("parallel-known").halting
+    made = HaltingOptions(halting="confidence", threshold=0.9, in_order=True).resolve(known)
+    assert (made.threshold, made.in_order, made.unknown_id) == (0.9, True, 15)
+    assert made.prompt == known.prompt
+    other = HaltingOptions(halting="two-equal-argmaxes").resolve(known)
+    assert (other.rule, other.unknown_id, other.threshold) == ("two-equal-argmaxes", None, None)

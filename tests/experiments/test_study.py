@@ -141,6 +141,17 @@ def test_a_level_or_measure_that_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", study_names())
+def test_a_fast_look_trains_and_measures_less(name: str) -> None:
+    whole, fast = load_study(name), load_study(name, fast=True)
+    assert len(fast.seeds) == 1 < len(whole.seeds)
+    longest = max(cell.preset.training.steps for cell in fast.cells())
+    assert longest < min(cell.preset.training.steps for cell in whole.cells()) / 5
+    for measure, settings in fast.measures.items():
+        assert settings.keys() == whole.measures[measure].keys()
+        assert settings.get("n", 0) <= whole.measures[measure].get("n", 0) / 2
+
+
+@pytest.mark.parametrize("name", study_names())
 @pytest.mark.parametrize("fast", [False, True])
 def test_every_study_in_the_spec_can_be_run(name: str, fast: bool) -> None:
     loaded = load_study(name, fast=fast)
@@ -198,6 +209,10 @@ def test_a_gate_is_trained_for_the_model_of_another_run(tmp_path: Path) -> None:
     assert len(runs) == 3, "the model once, and once with each gate"
     assert {cell["run"] for cell in cells} < set(runs)
     assert cells[0]["training"] == cells[1]["training"]
+    header, first_step = (tmp_path / "runs" / cells[1]["run"] / "log.jsonl").read_text().splitlines()[:2]
+    cited = {citation.split("@")[0] for citation in json.loads(header)["clauses"]}
+    assert {"training.gate", "training.gate-ponder", "halting.gate-probability"} <= cited
+    assert json.loads(first_step)["step"] == 1
     assert "calibration_error.gate.2" in cells[0]["values"]
     cells = [{"levels": {"gate": level}, **cell} for level, cell in zip(("right", "ponder"), cells, strict=True)]
     assert [name for name, _ in study_figures(gated, {"cells": cells})] == ["frontier-right", "frontier-ponder"]
@@ -210,7 +225,7 @@ def test_a_summary_is_rendered_and_a_wrong_one_refused(tmp_path: Path, capsys: p
     path = tmp_path / "x0.json"
     path.write_text(json.dumps({"schema": 1, "study": "x0", "cells": [cell]}))
     assert main(["study", "x0", "--summary", str(path), "--figures", str(tmp_path)]) == 0
-    assert "No, with none of 1 seeds" in capsys.readouterr().out.replace("no, with", "No, with")
+    assert "no, with none of 1 seeds: 0.0 to 0.0." in capsys.readouterr().out
     assert (tmp_path / "study-x0-norm.svg").is_file()
     assert main(["study", "loops", "--summary", str(path)]) == 2
     assert "is of the study 'x0'" in capsys.readouterr().err
