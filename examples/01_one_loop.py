@@ -54,9 +54,9 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.data.addition import SYMBOLS, add, ask, parse_problem, problems_of
+from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.evaluate.figures import trace_figure
-from looplm.evaluate.trace import trace_sum
+from looplm.think.trace import trace_sum
 
 adder = looplm.load("adder")
 question = ask(
@@ -148,13 +148,13 @@ for loops in (1, 2, 6):
 # %% [markdown] lang="en"
 # ## What it thinks after each loop {#guesses}
 #
-# [`trace_sum`][looplm.evaluate.trace.trace_sum] keeps every guess. A column is a token, a row a loop; right of the dotted
+# [`trace_sum`][looplm.think.trace.trace_sum] keeps every guess. A column is a token, a row a loop; right of the dotted
 # line each token predicts the answer, and stops as soon as two loops agree ([halting.two-equal-argmaxes][]).
 
 # %% [markdown] lang="ko"
 # ## 루프마다의 생각 {#guesses}
 #
-# [`trace_sum`][looplm.evaluate.trace.trace_sum]은 모든 짐작을 간직한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의 토큰은
+# [`trace_sum`][looplm.think.trace.trace_sum]은 모든 짐작을 간직한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의 토큰은
 # 저마다 답을 예측하며, 두 루프의 생각이 같으면 곧 멈춘다([halting.two-equal-argmaxes][]).
 
 # %%

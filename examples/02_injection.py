@@ -71,8 +71,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import looplm
-from looplm.data.addition import add, ask
-from looplm.data.addition_sets import test_set
+from looplm.tasks.addition.problems import add, ask
+from looplm.tasks.addition.sets import test_set
 from looplm.loop.injection import inject
 from looplm.models.looped import LoopLM
 from looplm.resources import resource

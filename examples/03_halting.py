@@ -54,9 +54,9 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.data.addition import PAD, SYMBOLS, ask, parse_problem, problems_of
-from looplm.data.addition_sets import test_set
-from looplm.evaluate.accuracy import exact_match
+from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import test_set
+from looplm.evaluate.scores import exact_match
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import (
     ByRole,

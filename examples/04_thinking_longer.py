@@ -39,13 +39,13 @@ import torch
 
 import looplm
 from looplm.config import HaltingConfig
-from looplm.data.addition import PAD, ask, parse_problem, problems_of
-from looplm.data.addition_sets import chain_set
-from looplm.evaluate.accuracy import exact_match
+from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import chain_set
+from looplm.evaluate.scores import exact_match
 from looplm.evaluate.figures import trace_figure
-from looplm.evaluate.trace import trace_sum
+from looplm.think.trace import trace_sum
 from looplm.loop.halting import ByRole, Fixed, make_halting
-from looplm.thinking import Thinking
+from looplm.think.batched import Thinking
 
 adder = looplm.load("parallel-adder")
 trace = trace_sum(adder, "99999999+1")
@@ -127,7 +127,7 @@ for name, rule in rules.items():
 #
 # "Mean loops" flatters: it forgets the prompt. So work is counted in block evaluations, one for each token and loop, the
 # prompt included, with a share for the pass in which a halted token publishes its keys and values
-# ([halting.block-evaluations][]). [`Thinking`][looplm.thinking.Thinking] really leaves the rest out
+# ([halting.block-evaluations][]). [`Thinking`][looplm.think.batched.Thinking] really leaves the rest out
 # ([halting.skipped-work][]). A sum without carries is cheap, a long chain is dear, and a fixed number of loops pays the
 # highest price for both.
 
@@ -136,7 +136,7 @@ for name, rule in rules.items():
 #
 # "평균 루프"는 프롬프트를 잊으므로 실제보다 좋아 보인다. 그래서 일은 블록 계산으로 센다. 프롬프트를 포함하여 토큰마다
 # 루프마다 하나씩 세고, 멈춘 토큰이 키와 값을 내놓는 계산의 몫을 더한다([halting.block-evaluations][]).
-# [`Thinking`][looplm.thinking.Thinking]은 나머지를 정말로 계산하지 않는다([halting.skipped-work][]). 올림이 없는 합은
+# [`Thinking`][looplm.think.batched.Thinking]은 나머지를 정말로 계산하지 않는다([halting.skipped-work][]). 올림이 없는 합은
 # 싸고 긴 사슬은 비싸며, 루프 수를 고정하면 둘 다 가장 비싼 값을 치른다.
 
 

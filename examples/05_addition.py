@@ -68,7 +68,7 @@ import torch
 
 import looplm
 from looplm.config import load_preset
-from looplm.data.addition import (
+from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
     add,
@@ -78,8 +78,8 @@ from looplm.data.addition import (
     swap,
     write,
 )
-from looplm.data.addition_sets import chain_set, draw_training, test_set
-from looplm.evaluate.accuracy import exact_match
+from looplm.tasks.addition.sets import chain_set, draw_training, test_set
+from looplm.evaluate.scores import exact_match
 from looplm.layers.positions import digit_places
 from looplm.loop.halting import make_halting
 
@@ -362,9 +362,9 @@ def places_of(text):
 check_places(places_of)
 
 # %% [markdown] lang="en"
-# Formats and test sets are [`looplm.data.addition`][looplm.data.addition] and
-# [`looplm.data.addition_sets`][looplm.data.addition_sets], their clauses [the spec's page](../spec/addition.md).
+# Formats and test sets are [`looplm.tasks.addition.problems`][looplm.tasks.addition.problems] and
+# [`looplm.tasks.addition.sets`][looplm.tasks.addition.sets], their clauses [the spec's page](../spec/addition.md).
 
 # %% [markdown] lang="ko"
-# 형식과 시험 집합은 [`looplm.data.addition`][looplm.data.addition]과
-# [`looplm.data.addition_sets`][looplm.data.addition_sets]에, 조항은 [명세](../spec/addition.ko.md)에 있다.
+# 형식과 시험 집합은 [`looplm.tasks.addition.problems`][looplm.tasks.addition.problems]과
+# [`looplm.tasks.addition.sets`][looplm.tasks.addition.sets]에, 조항은 [명세](../spec/addition.ko.md)에 있다.

@@ -64,12 +64,12 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.checkpoint import read_card
+from looplm.runs.checkpoint import read_card
 from looplm.config import EvaluationConfig, load_preset
-from looplm.data.addition import EOS, ask
-from looplm.data.addition_sets import draw_training
+from looplm.tasks.addition.problems import EOS, ask
+from looplm.tasks.addition.sets import draw_training
 from looplm.errors import InputError
-from looplm.experiments.run import run_preset
+from looplm.runs.run import run_preset
 from looplm.models.static import build_model
 from looplm.train.loss import answer_loss
 from looplm.train.schedule import draw_plan, first_scored_loop, learning_rate
@@ -120,14 +120,14 @@ axes.spines[["top", "right"]].set_visible(False)
 # %% [markdown] lang="en"
 # ## A short run, live {#live}
 #
-# [`run_preset`][looplm.experiments.run.run_preset] is what `looplm train` calls. Three hundred steps of 32 sums, at 2 or
+# [`run_preset`][looplm.runs.run.run_preset] is what `looplm train` calls. Three hundred steps of 32 sums, at 2 or
 # 3 loops, are far too few to learn to add, which is why they are worth watching. The dashed line is the loss of somebody
 # who knows where each answer ends and nothing about its digits.
 
 # %% [markdown] lang="ko"
 # ## 눈앞에서 돌리는 짧은 훈련 {#live}
 #
-# `looplm train`이 부르는 것이 [`run_preset`][looplm.experiments.run.run_preset]이다. 합 32개씩, 2-3루프로 300스텝은
+# `looplm train`이 부르는 것이 [`run_preset`][looplm.runs.run.run_preset]이다. 합 32개씩, 2-3루프로 300스텝은
 # 덧셈을 배우기에 턱없이 모자란다. 그래서 들여다볼 만하다. 점선은 답이 어디에서 끝나는지는 알지만 숫자는 하나도 모르는
 # 이의 손실이다.
 
@@ -400,9 +400,9 @@ knowing[0, is_end, EOS] = 0.0
 check_end_only(knowing)
 
 # %% [markdown] lang="en"
-# Training is [`looplm.train`][looplm.train.trainer], runs are [`looplm.experiments.run`][looplm.experiments.run], their
+# Training is [`looplm.train`][looplm.train.trainer], runs are [`looplm.runs.run`][looplm.runs.run], their
 # clauses [the spec's page](../spec/training.md).
 
 # %% [markdown] lang="ko"
-# 훈련은 [`looplm.train`][looplm.train.trainer]에, 실행은 [`looplm.experiments.run`][looplm.experiments.run]에, 조항은
+# 훈련은 [`looplm.train`][looplm.train.trainer]에, 실행은 [`looplm.runs.run`][looplm.runs.run]에, 조항은
 # [명세](../spec/training.ko.md)에 있다.

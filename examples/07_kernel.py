@@ -47,9 +47,9 @@ from looplm_kernels.state import Rule, empty
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import looplm
-from looplm.backends import kernel_weights
-from looplm.data.addition import EOS, SYMBOLS, ask, parse_problem, problems_of
-from looplm.generate import generate
+from looplm.think.backends import kernel_weights
+from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
+from looplm.think.generate import generate
 from looplm.hardware.profile import load_profile
 from looplm.loop.halting import Confidence, observe
 from looplm.spec import oracle
@@ -252,11 +252,11 @@ for backend, state in states.items():
 # %% [markdown] lang="en"
 # Equal loops, and states within the tolerance that the kernel's README gives a reason for
 # ([kernels.same-as-reference][]). Nobody who uses the package has to do this by hand:
-# [`generate`][looplm.generate.generate] chooses what runs, and says so ([kernels.choice][]).
+# [`generate`][looplm.think.generate.generate] chooses what runs, and says so ([kernels.choice][]).
 
 # %% [markdown] lang="ko"
 # 루프 수가 같고, 상태의 차이는 커널의 README가 까닭을 밝힌 허용 오차 안에 있다([kernels.same-as-reference][]). 쓰는
-# 사람이 손으로 할 일은 아니다. 무엇으로 돌릴지는 [`generate`][looplm.generate.generate]가 고르고, 무엇을 골랐는지
+# 사람이 손으로 할 일은 아니다. 무엇으로 돌릴지는 [`generate`][looplm.think.generate.generate]가 고르고, 무엇을 골랐는지
 # 밝힌다([kernels.choice][]).
 
 # %%

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

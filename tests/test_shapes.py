@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typeguard import TypeCheckError, typechecked
 
-from looplm.data.addition import add, problems_of
+from looplm.tasks.addition.problems import add, problems_of
 from looplm.layers.positions import digit_places
 from looplm.loop.injection import inject
 from looplm.shapes import Bool, Float, Int, Shape

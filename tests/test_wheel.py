@@ -14,7 +14,7 @@ import looplm, looplm_kernels
 from pathlib import Path
 from looplm import spec
 from looplm.config import preset_names
-from looplm.experiments.results import committed_results, others
+from looplm.runs.results import committed_results, others
 here = Path(looplm.__file__).parents[1]
 assert here == Path.cwd().parent / "installed", here
 assert looplm.__version__ == spec.version()

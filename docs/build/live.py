@@ -4,8 +4,8 @@ import base64
 import json
 from typing import Any
 
-from looplm.checkpoint import SHIPPED, find_checkpoint, read_card
-from looplm.data.addition_sets import test_set
+from looplm.runs.checkpoint import SHIPPED, find_checkpoint, read_card
+from looplm.tasks.addition.sets import test_set
 
 SCRIPT = "assets/live/adders.js"
 """Staged; names the adders `looplmAdders` and the sums `looplmSums`."""

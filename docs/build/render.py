@@ -11,12 +11,12 @@ import clauses
 from hardware_tables import hardware
 
 from looplm.errors import InputError
-from looplm.experiments.depth import chain_table, offers_table, read_depth, saved_table
-from looplm.experiments.results import as_markdown, by_preset, comparison_table, control_results, read_summary
-from looplm.experiments.study import load_study, read_study_summary
-from looplm.experiments.verdicts import Language, rules_table, study_table, values_table, verdict_lines
+from looplm.tasks.addition.depth import chain_table, offers_table, read_depth, saved_table
+from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+from looplm.lab.study import load_study, read_study_summary
+from looplm.lab.verdicts import Language, rules_table, study_table, values_table, verdict_lines
 from looplm.resources import resource
-from looplm.spec_check import checkout, outdated
+from looplm.spec.check import checkout, outdated
 
 _ASKED = re.compile(r"^<!-- render: (?P<name>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
 
@@ -90,7 +90,7 @@ _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_t
 
 
 def _depth(kind: str) -> Callable[[str, str], str]:
-    """A table of what `looplm.experiments.depth` measured."""
+    """A table of what `looplm.tasks.addition.depth` measured."""
 
     def render(name: str, language: str) -> str:
         path = resource("docs/data") / f"{name}.json"

@@ -18,7 +18,7 @@ from looplm.cli.conform import Conform
 from looplm.cli.console import INTERRUPTED, REFUSED, fail
 from looplm.cli.data import Data
 from looplm.cli.evaluate import Eval, Report
-from looplm.cli.inference import Solve, Trace
+from looplm.cli.trace import Solve, Trace
 from looplm.cli.plan import PlanCommand
 from looplm.cli.profile import ProfileCommand
 from looplm.cli.spec import Spec

@@ -35,7 +35,7 @@ class Data:
     def run(self) -> int:
         """Draw, and write train.parquet and test.parquet."""
         from looplm.config import DataConfig, parse
-        from looplm.data.addition_export import export
+        from looplm.tasks.addition.export import export
 
         settings = {"format": self.format, "min_digits": self.min_digits, "max_digits": self.max_digits}
         config = parse(DataConfig, settings, where="this dataset")

@@ -39,8 +39,8 @@ class Eval:
         """Evaluate each model in turn."""
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
-        from looplm.experiments.evaluation import evaluate_checkpoint
-        from looplm.experiments.results import control_results, make_summary
+        from looplm.runs.evaluation import evaluate_checkpoint
+        from looplm.runs.results import control_results, make_summary
         from looplm.files import refuse_existing, to_json, write_file
 
         if not self.models:
@@ -88,7 +88,7 @@ class Report:
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
         from looplm.evaluate.figures import accuracy_figure, save_figure
-        from looplm.experiments.results import (
+        from looplm.runs.results import (
             as_markdown,
             by_preset,
             comparison_table,

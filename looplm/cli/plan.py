@@ -74,7 +74,7 @@ class PlanCommand:
 
 def _draw(workload: "Workload", path: Path) -> None:
     from looplm.evaluate.figures import save_figure
-    from looplm.experiments.loops_figure import loops_figure
+    from looplm.hardware.figure import loops_figure
     from looplm.hardware.profile import shipped_devices
 
     notes().print("wrote " + " and ".join(map(str, save_figure(loops_figure(workload, shipped_devices()), path))))

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from looplm.experiments.results import Result, comparison_table, others, parameters_by_preset
+from looplm.runs.results import Result, comparison_table, others, parameters_by_preset
 
 
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from looplm.config import Preset
-    from looplm.hardware.execution import Execution
+    from looplm.train.execution import Execution
     from looplm.train.trainer import Step
 
 _NOTE_EVERY = 250
@@ -40,9 +40,9 @@ class Train:
         """Train, test, print the table and the trace."""
         from looplm.cli.tables import print_comparison, print_trace
         from looplm.config import load_preset
-        from looplm.evaluate.trace import read_trace
-        from looplm.experiments.results import control_results
-        from looplm.experiments.run import default_folder, run_preset
+        from looplm.think.trace import read_trace
+        from looplm.runs.results import control_results
+        from looplm.runs.run import default_folder, run_preset
 
         preset = load_preset(self.preset, steps=self.steps)
         device, execution = self._execution(preset)
@@ -59,7 +59,7 @@ class Train:
     def _execution(self, preset: "Preset") -> "tuple[torch.device, Execution | None]":
         """The device, and how the profile wants the training computed; refuses what does not fit."""
         from looplm.errors import InputError
-        from looplm.hardware.execution import plan_execution
+        from looplm.train.execution import plan_execution
         from looplm.hardware.workload import workload_of
 
         profile, execution = self.on.find_profile(), None

@@ -123,7 +123,7 @@ def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:
     """The most loops of an answer token against the longest carry chain: one line a seed, and their mean.
 
     Args:
-        results: of `looplm.experiments.depth`, one per seed.
+        results: of `looplm.tasks.addition.depth`, one per seed.
     """
     with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from looplm.config import ModelConfig, Preset, load_preset, preset_names
-from looplm.data.addition import ask, problems_of
+from looplm.tasks.addition.problems import ask, problems_of
 from looplm.errors import InputError
 from looplm.hardware.profile import parse_file
 from looplm.resources import resource

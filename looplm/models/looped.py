@@ -196,7 +196,7 @@ class LoopLM(nn.Module):
         """Let each token think until its halting rule says stop: the plain way, which computes every token at every loop.
 
         With a cache, `tokens` continue the tokens that it holds, and are added to it. All tokens at once, or one at a
-        time through a cache, give the same states (halting.kv-publish). `looplm.thinking` gives them too, faster.
+        time through a cache, give the same states (halting.kv-publish). `looplm.think.batched` gives them too, faster.
 
         Args:
             tokens: ids.

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, cross_entropy
 
 from looplm.config import GateConfig, Preset
-from looplm.data.addition import ask
-from looplm.data.addition_sets import draw_training
+from looplm.tasks.addition.problems import ask
+from looplm.tasks.addition.sets import draw_training
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
 

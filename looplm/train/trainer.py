@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from looplm.config import Preset, TrainingConfig
-from looplm.data.addition import SLOT, Questions, ask
-from looplm.data.addition_sets import draw_training
-from looplm.hardware.execution import Execution
+from looplm.tasks.addition.problems import SLOT, Questions, ask
+from looplm.tasks.addition.sets import draw_training
+from looplm.train.execution import Execution
 from looplm.models.looped import LoopLM, State
 from looplm.models.static import build_model
 from looplm.train.loss import answer_loss, targets_by_loop

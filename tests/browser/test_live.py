@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 
 import looplm
 from looplm.config import HaltingConfig
-from looplm.data.addition_sets import TestKind
-from looplm.data.addition_sets import test_set as draw_sums
-from looplm.evaluate.trace import trace_sum
+from looplm.tasks.addition.sets import TestKind
+from looplm.tasks.addition.sets import test_set as draw_sums
+from looplm.think.trace import trace_sum
 
 NEAR = 1e-4
 """Double sums in the page, single ones in the package: probabilities may differ by less than this."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from looplm.checkpoint import save
+from looplm.runs.checkpoint import save
 from looplm.cli import main
 from looplm.config import load_preset
 from looplm.models.static import build_model

@@ -13,7 +13,7 @@ import pytest
 import tyro
 
 from looplm import cli
-from looplm.experiments.results import by_preset, read_summary
+from looplm.runs.results import by_preset, read_summary
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,9 @@ import render
 import stage
 import vendor
 
-from looplm.evaluate.accuracy import TEST_KINDS, Cell
-from looplm.experiments.results import make_summary
-from looplm.spec_check import Row
+from looplm.evaluate.scores import TEST_KINDS, Cell
+from looplm.runs.results import make_summary
+from looplm.spec.check import Row
 
 ROOT = Path(__file__).parents[2]
 PAIRS = list(parity.pairs(ROOT))

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from strategies import models
 
 import looplm
-from looplm.checkpoint import load, read_card
+from looplm.runs.checkpoint import load, read_card
 from looplm.config import HaltingConfig, load_preset
-from looplm.data.addition import EOS, SYMBOLS, problems_of, write
-from looplm.data.addition_sets import test_set
+from looplm.tasks.addition.problems import EOS, SYMBOLS, problems_of, write
+from looplm.tasks.addition.sets import test_set
 from looplm.errors import InputError
-from looplm.evaluate.accuracy import Cell, evaluate_adder, exact_match, wilson_interval
+from looplm.evaluate.scores import Cell, evaluate_adder, exact_match, wilson_interval
 from looplm.evaluate.figures import accuracy_figure, save_figure, trace_figure
-from looplm.evaluate.solve import Solution, solve
-from looplm.evaluate.trace import trace_sum
-from looplm.generate import generate
+from looplm.tasks.addition.solve import Solution, solve
+from looplm.think.trace import trace_sum
+from looplm.think.generate import generate
 from looplm.loop.halting import Fixed, TwoEqualArgmaxes, make_halting
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model

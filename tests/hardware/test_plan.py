@@ -16,7 +16,7 @@ from typeguard import suppress_type_checks
 
 from looplm.config import ModelConfig
 from looplm.experiments import hardware
-from looplm.generate import generate
+from looplm.think.generate import generate
 from looplm.hardware.live import LiveBytes
 from looplm.hardware.plan import decode_speed, make_plan, prefill_speed, training_speed, with_loops
 from looplm.hardware.profile import load_profile, profile_names
@@ -34,7 +34,7 @@ from looplm.loop.halting import Fixed
 from looplm.models.static import build_model
 from looplm.resources import resource
 from looplm.spec import clauses, oracle
-from looplm.thinking import Thinking
+from looplm.think.batched import Thinking
 from looplm.train.loss import answer_loss
 
 spec = oracle("hardware")
@@ -76,7 +76,7 @@ def test_parameters_are_the_built_models(config: ModelConfig) -> None:
 @pytest.mark.spec("hardware.forward-flops", "hardware.training-flops")
 @given(model_configs(), st.integers(1, 3), st.integers(2, 8), st.integers(1, 4), st.booleans())
 def test_flops_are_those_that_pytorch_counts(config: ModelConfig, rows: int, tokens: int, loops: int, recompute: bool) -> None:
-    from looplm.hardware.execution import Execution
+    from looplm.train.execution import Execution
 
     loops = 1 if config.body == "static" else loops
     first = loops // 2 + 1

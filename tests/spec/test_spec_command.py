@@ -109,8 +109,8 @@ def test_check_says_when_evidence_is_older_than_the_sources(copy: Path, capsys: 
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
-        ("looplm/generate.py", "# halting.nosuch: why\n", "there is no clause halting.nosuch"),
-        ("looplm/generate.py", '"""[halting.nosuch][]"""\n', "there is no clause halting.nosuch"),
+        ("looplm/think/generate.py", "# halting.nosuch: why\n", "there is no clause halting.nosuch"),
+        ("looplm/think/generate.py", '"""[halting.nosuch][]"""\n', "there is no clause halting.nosuch"),
         ("docs/page.md", "See [injection.nosuch][].\n", "docs/page.md:1: there is no clause injection.nosuch"),
         ("README.md", "Changed. (addition.nosuch)\n", "README.md:1: there is no clause addition.nosuch"),
         ("docs/data/log.json", '["halting.nosuch@0123abc"]\n', "docs/data/log.json:1: there is no clause halting.nosuch"),

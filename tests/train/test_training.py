@@ -11,7 +11,7 @@ from strategies import models, texts
 from torch import nn
 
 from looplm.config import Preset, TrainingConfig, load_preset, parse
-from looplm.data.addition import SLOT
+from looplm.tasks.addition.problems import SLOT
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 from looplm.spec import oracle

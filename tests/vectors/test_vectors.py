@@ -12,7 +12,7 @@ from oracle_model import OracleModel
 
 from looplm.cli import main
 from looplm.config import HaltingConfig, ModelConfig, parse
-from looplm.evaluate.conformance import TOLERANCES, _as_bytes, conform, make_vector, read_vector, run_port, vector_names
+from looplm.interop.vectors import TOLERANCES, _as_bytes, conform, make_vector, read_vector, run_port, vector_names
 from looplm.loop.halting import make_halting
 from looplm.models.static import build_model
 

@@ -1,0 +1,1 @@
+"""Addition: sums of decimal numbers, trained short and tested long."""

@@ -1,0 +1,144 @@
+"""A thinking trace: what each token of one sum was thinking after each loop, and when it stopped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from looplm.config import HaltingConfig, RuleConfig
+from looplm.tasks.addition.problems import SLOT, SYMBOLS, parse_problem
+from looplm.errors import InputError
+from looplm.tasks.addition.solve import prompts, solve
+from looplm.loop.halting import make_halting
+from looplm.models.looped import Hook, LoopLM
+
+SCHEMA = 2
+"""Version of the trace's JSON layout (spec/trace.schema.json)."""
+
+
+MAX_TRACED_DIGITS = 24
+"""Digits of both operands that a screen can show."""
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """One token, loop by loop."""
+
+    text: str
+    role: Literal["prompt", "answer"]
+    """`answer` for the tokens from which an answer token is read: left to right, the last of the prompt and the answer's
+    own; in parallel, the slots."""
+    loops_taken: int
+    halt_reason: str
+    """The rule's name, or `max-loops`."""
+    guesses: list[str]
+    """The most likely next token after each loop taken."""
+    confidences: list[float]
+    """Its probability."""
+    entropies: list[float]
+    """Of the prediction, in nats."""
+    changes: list[float]
+    """Change of the state in each loop, relative to the norm of the state after it."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One sum."""
+
+    problem: str
+    answer: str
+    correct: bool
+    mode: str
+    rule: str
+    prompt_rule: str
+    max_loops: int
+    block_evaluations: float
+    tokens: list[TokenTrace]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, in the layout of spec/trace.schema.json."""
+        tokens = [vars(token) for token in self.tokens]
+        return {"schema": SCHEMA, **vars(self), "tokens": tokens}
+
+
+def read_trace(path: Path) -> dict[str, Any]:
+    """A trace from the file that a run wrote."""
+    trace = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(trace, dict)
+    return trace
+
+
+@torch.no_grad()
+def trace_sum(model: LoopLM, problem: str, config: HaltingConfig | None = None, hook: Hook | None = None) -> Trace:
+    """Solve a sum, then read the whole text once more and keep what every loop gave.
+
+    Args:
+        model: an adder.
+        problem: a sum in decimal.
+        config: when a token stops; by default as the model's preset says.
+        hook: told the state after each loop of that second reading, Float[1 T D], and may change it.
+
+    Raises:
+        InputError: if the problem is not a sum, or has too many digits to show.
+
+    Spec: [halting.trace][], [halting.probe][].
+    """
+    assert model.preset is not None
+    operands = parse_problem(problem)
+    if sum(map(len, operands)) > MAX_TRACED_DIGITS:
+        raise InputError(
+            f"a trace shows sums of at most {MAX_TRACED_DIGITS} digits in all: got {sum(map(len, operands))}; "
+            "use `looplm solve`."
+        )
+    config, mode = config or model.preset.halting, model.preset.data.mode
+    solution = solve(model, [problem], make_halting(config))[0]
+    (prompt,) = prompts(model, [operands])
+    if mode == "parallel":
+        ids, first_answer = prompt + [SLOT] * (max(map(len, operands)) + 2), len(prompt)
+    else:
+        ids, first_answer = prompt + solution.tokens[:-1], len(prompt) - 1
+    tokens = torch.tensor([ids], device=model.embedding.weight.device)
+    answer = (torch.arange(len(ids), device=tokens.device) >= first_answer)[None]
+    thoughts = model.think(tokens, make_halting(config), answer=answer, keep_every_loop=True, hook=hook)
+    assert thoughts.logits_per_loop is not None and thoughts.h_per_loop is not None
+    logp = thoughts.logits_per_loop[:, 0].log_softmax(-1)  # [L, T, V]
+    confidence, guess = logp.exp().max(-1)
+    entropy = -(logp.exp() * logp).nan_to_num(0).sum(-1)
+    h = thoughts.h_per_loop[:, 0]
+    before = torch.cat((torch.zeros_like(h[:1]), h[:-1]))
+    change = (torch.linalg.vector_norm(h - before, dim=-1) / torch.linalg.vector_norm(h, dim=-1)).nan_to_num(0)
+    traced = []
+    for t, token in enumerate(ids):
+        taken = int(thoughts.loops_taken[0, t])
+        role: Literal["prompt", "answer"] = "answer" if t >= first_answer else "prompt"
+        rule = config if role == "answer" else config.prompt or RuleConfig(rule="fixed", max_loops=config.max_loops)
+        traced.append(
+            TokenTrace(
+                text=SYMBOLS[token],
+                role=role,
+                loops_taken=taken,
+                halt_reason="max-loops" if taken == rule.max_loops else rule.rule,
+                guesses=[SYMBOLS[g] for g in guess[:taken, t].tolist()],
+                confidences=_rounded(confidence[:taken, t]),
+                entropies=_rounded(entropy[:taken, t]),
+                changes=_rounded(change[:taken, t]),
+            )
+        )
+    return Trace(
+        problem=solution.problem,
+        answer=solution.answer,
+        correct=solution.correct,
+        mode=mode,
+        rule=config.rule,
+        prompt_rule=config.prompt.rule if config.prompt else "fixed",
+        max_loops=int(thoughts.loops_taken.max()),
+        block_evaluations=round(solution.block_evaluations, 3),
+        tokens=traced,
+    )
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]
