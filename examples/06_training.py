@@ -70,7 +70,7 @@ from looplm.tasks.addition.problems import EOS, ask
 from looplm.tasks.addition.sets import draw_training
 from looplm.errors import InputError
 from looplm.runs.run import run_preset
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.train.loss import answer_loss
 from looplm.train.schedule import draw_plan, first_scored_loop, learning_rate
 from looplm.train.trainer import made_state, make_optimizer, train

@@ -4,13 +4,17 @@ A folder such as `looplm/loop/halting` holds one module for each choice. The mod
 that recipes use, and its `CHOICE` is the class. What lives outside the package is named `package.module:Class`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from looplm.errors import InputError
+from looplm.settings import problems_of
 
 Kind = TypeVar("Kind")
 
@@ -58,6 +62,32 @@ class Choices(Generic[Kind]):
         if choice.__module__.startswith(self.package + "."):  # a choice that is a folder
             return choice.__module__.removeprefix(self.package + ".").split(".")[0].replace("_", "-")
         return f"{choice.__module__}:{choice.__qualname__}"
+
+    def read(self, table: Any, key: str = "rule") -> Any:
+        """A choice from its table, in which `key` names it and the rest are its settings; what is no table stays as it is.
+
+        Meant as a validator of pydantic: mistakes are raised for it to report.
+        """
+        if not isinstance(table, Mapping):
+            return table
+        if key not in table:
+            raise PydanticCustomError("choice", "`{key}` must name a {what}; there are: {names}", self._words(key))
+        try:
+            kind = self.find(str(table[key]))
+            return TypeAdapter(kind).validate_python({name: value for name, value in table.items() if name != key})
+        except ValidationError as error:
+            message = "; ".join(problems_of(error, kind))
+        except InputError as error:
+            message = str(error).rstrip(".")
+        raise PydanticCustomError("choice", "{message}", {"message": message})
+
+    def write(self, choice: Any, key: str = "rule") -> dict[str, Any]:
+        """The table from which `read` gives the choice again; settings that are None are left out."""
+        settings = TypeAdapter(type(choice)).dump_python(choice, mode="json", exclude_none=True)
+        return {key: self.name_of(type(choice)), **settings}
+
+    def _words(self, key: str) -> dict[str, Any]:
+        return {"key": key, "what": self.what, "names": ", ".join(self.names())}
 
     def _outside(self, path: str) -> type[Kind]:
         module, _, name = path.partition(":")

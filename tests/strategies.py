@@ -20,7 +20,7 @@ from looplm.loop.halting import (
     TwoEqualArgmaxes,
 )
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 
 VOCABULARY = 15
 LONGEST = 12

@@ -30,7 +30,7 @@ from looplm.hardware.workload import Workload, find_workload
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import Fixed
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.train.loss import answer_loss
 from looplm.train.parts import backward_in_parts
 from looplm.train.trainer import make_optimizer

@@ -21,7 +21,7 @@ from looplm.files import write_file
 from looplm.think.generate import generate
 from looplm.loop.halting import make_halting
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.resources import resource
 
 SCHEMA = 1

@@ -16,7 +16,7 @@ import pytest
 from looplm.runs.checkpoint import save
 from looplm.cli import main
 from looplm.config import load_preset
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.spec import oracle
 
 Captured = pytest.CaptureFixture[str]

@@ -24,7 +24,7 @@ from looplm.think.trace import trace_sum
 from looplm.think.generate import generate
 from looplm.loop.halting import Fixed, TwoEqualArgmaxes, make_halting
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.resources import asset, resource
 from looplm.spec import oracle
 

@@ -10,7 +10,7 @@ from looplm.errors import InputError
 from looplm.hardware import detect
 from looplm.hardware.profile import KernelBudget, Profile, Use, load_profile, profile_names
 from looplm.hardware.workload import find_workload, size_names
-from looplm.models.static import build_model
+from looplm.models import build_model
 
 MINE = """
 title = "my card"

@@ -12,7 +12,7 @@ from looplm.config import ModelConfig
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer, Thoughts
-from looplm.models.static import build_model
+from looplm.models import build_model
 
 
 # float64: sums of at most a few hundred products of numbers near 1, over at most 5 loops of 3 layers (architecture, Questions)

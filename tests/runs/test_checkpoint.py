@@ -10,7 +10,7 @@ import looplm
 from looplm.runs.checkpoint import FORMAT, load, read_card, save
 from looplm.config import load_preset, preset_names
 from looplm.errors import InputError
-from looplm.models.static import build_model
+from looplm.models import build_model
 
 
 def saved(folder: Path, preset_name: str = "first-light") -> Path:

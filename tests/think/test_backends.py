@@ -107,7 +107,7 @@ def test_tables_have_the_columns_that_were_given(model: LoopLM, tokens: Tensor, 
 @pytest.mark.spec("kernels.backends")
 def test_learned_positions_end_at_the_same_token_with_every_backend() -> None:
     from looplm.config import ModelConfig
-    from looplm.models.static import build_model
+    from looplm.models import build_model
 
     config = ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4, positions="learned", max_positions=5)
     model, prompt = build_model(config), torch.zeros(1, 3, dtype=torch.int64)
@@ -121,7 +121,7 @@ def test_learned_positions_end_at_the_same_token_with_every_backend() -> None:
 @pytest.mark.spec("kernels.choice")
 def test_auto_takes_the_first_that_can_run_and_says_why_not_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from looplm.config import ModelConfig
-    from looplm.models.static import build_model
+    from looplm.models import build_model
 
     class Weight:
         def __init__(self, on_cuda: bool, dtype: torch.dtype) -> None:
@@ -176,7 +176,7 @@ def test_the_shipped_adder_runs_on_the_reference() -> None:
 @pytest.mark.spec("kernels.refuses")
 def test_a_model_of_two_layers_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from looplm.config import ModelConfig
-    from looplm.models.static import build_model
+    from looplm.models import build_model
 
     model = build_model(ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4, layers=2))
     with pytest.raises(InputError, match="one layer, and this model's has 2"):

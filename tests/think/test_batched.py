@@ -12,7 +12,7 @@ from torch import Tensor
 from looplm.config import ModelConfig
 from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.spec import oracle
 from looplm.think.batched import Thinking
 

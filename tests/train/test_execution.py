@@ -18,7 +18,7 @@ from looplm.hardware.profile import Profile, load_profile
 from looplm.hardware.setting import Setting, choose, training_peak
 from looplm.hardware.workload import Workload, workload_of
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.spec import oracle
 from looplm.train.loss import answer_loss
 from looplm.train.parts import backward_in_parts

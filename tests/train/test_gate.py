@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from looplm.config import GateConfig, Preset, as_table, load_preset, parse
 from looplm.errors import InputError
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.spec import oracle
 from looplm.train.gate import gate_loss, halting_weights, train_gate
 

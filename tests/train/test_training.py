@@ -13,7 +13,7 @@ from torch import nn
 from looplm.config import Preset, TrainingConfig, load_preset, parse
 from looplm.tasks.addition.problems import SLOT
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.spec import oracle
 from looplm.train.loss import NOT_SCORED, answer_loss, targets_by_loop
 from looplm.train.schedule import LoopPlan, draw_loops, draw_plan, first_scored_loop, learning_rate

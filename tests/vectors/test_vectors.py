@@ -14,7 +14,7 @@ from looplm.cli import main
 from looplm.config import HaltingConfig, ModelConfig, parse
 from looplm.interop.vectors import TOLERANCES, _as_bytes, conform, make_vector, read_vector, run_port, vector_names
 from looplm.loop.halting import make_halting
-from looplm.models.static import build_model
+from looplm.models import build_model
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE / "schema.json").read_text(encoding="utf-8"))

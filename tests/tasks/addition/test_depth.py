@@ -18,7 +18,7 @@ from looplm.tasks.addition.depth import Depth, block_evaluations, offers, work_s
 from looplm.lab.measures import rank_correlation
 from looplm.loop.halting import ByRole, Fixed, StateChange, TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.spec import oracle
 
 test_set.__test__ = False  # type: ignore[attr-defined]
