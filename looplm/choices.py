@@ -4,9 +4,11 @@ A folder such as `looplm/loop/halting` holds one module for each choice. The mod
 that recipes use, and its `CHOICE` is the class. What lives outside the package is named `package.module:Class`.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
@@ -28,8 +30,8 @@ class Choices(Generic[Kind]):
         self.package, self.what, self.apart = package, what, apart
 
     def names(self) -> list[str]:
-        """Names of the choices in the folder, sorted; nothing is imported but the folder itself."""
-        found = iter_modules(import_module(self.package).__path__)
+        """Names of the choices in the folder, sorted; neither they nor the folder are imported for it."""
+        found = iter_modules(_places(self.package))
         return sorted(m.name.replace("_", "-") for m in found if not m.name.startswith("_") and m.name not in self.apart)
 
     def __iter__(self) -> Iterator[type[Kind]]:
@@ -73,3 +75,12 @@ class Choices(Generic[Kind]):
         except AttributeError:
             raise InputError(f"the module {module!r} has no {name!r}, so there is no such {self.what}.") from None
         return found
+
+
+def _places(package: str) -> Iterable[str]:
+    """Folders in which a package's modules stand."""
+    if package in sys.modules:
+        return sys.modules[package].__path__
+    found = find_spec(package)
+    assert found is not None and found.submodule_search_locations is not None, f"{package} is a folder of this package"
+    return found.submodule_search_locations

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from looplm.errors import InputError
+from looplm.loop.halting import ByRole
 from looplm.resources import resource
 
 _STRICT = ConfigDict(extra="forbid")
@@ -180,75 +181,6 @@ class TrainingConfig:
         return tuple(f"training.{name}" for name in names)
 
 
-Rule = Literal["fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability", "gate"]
-RULES: tuple[Rule, ...] = get_args(Rule)
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class RuleConfig:
-    """When a token stops thinking."""
-
-    rule: Rule = "two-equal-argmaxes"
-    max_loops: int = Field(default=6, ge=1)
-    min_loops: int = Field(default=1, ge=1)
-    threshold: float | None = Field(default=None, gt=0, le=1)
-    """Probability; for `confidence`, `prefix-stability` and `gate`."""
-    epsilon: float | None = Field(default=None, gt=0)
-    """Change of the state in one loop, relative to its norm; for `state-change` and `prefix-stability`."""
-    unknown_id: int | None = Field(default=None, ge=0)
-    """A token id that says "not known yet": a token that guesses it goes on; for `confidence`."""
-    in_order: bool = False
-    """An answer token waits until all answer tokens before it have halted; `prefix-stability` always does."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.min_loops > self.max_loops:
-            raise ValueError(f"`min_loops` ({self.min_loops}) must not exceed `max_loops` ({self.max_loops})")
-        needed = self._takes()
-        for name in ("threshold", "epsilon"):
-            if (getattr(self, name) is not None) != (name in needed):
-                wanted = "must be given" if name in needed else "has no meaning"
-                raise ValueError(f"`{name}` {wanted} for the rule {self.rule!r}")
-        if self.unknown_id is not None and self.rule != "confidence":
-            raise ValueError(f"`unknown_id` has no meaning for the rule {self.rule!r}")
-        if self.in_order and self.rule in ("fixed", "prefix-stability"):
-            raise ValueError(f"`in_order` changes nothing for the rule {self.rule!r}")
-        return self
-
-    def _takes(self) -> tuple[str, ...]:
-        takes: dict[str, tuple[str, ...]] = {
-            "confidence": ("threshold",),
-            "state-change": ("epsilon",),
-            "prefix-stability": ("threshold", "epsilon"),
-            "gate": ("threshold",),
-        }
-        return takes.get(self.rule, ())
-
-    def settings(self) -> dict[str, Any]:
-        """What the rule takes beside `max_loops`."""
-        taken = {name: getattr(self, name) for name in ("min_loops", *self._takes())}
-        taken |= {} if self.unknown_id is None else {"unknown_id": self.unknown_id}
-        return taken | ({"in_order": True} if self.in_order else {})
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class HaltingConfig(RuleConfig):
-    """When the tokens of an answer stop thinking, and those of the prompt."""
-
-    prompt: RuleConfig | None = None
-    """The rule of tokens from which no answer token is read; None: they run all `max_loops` loops."""
-
-    def clauses(self) -> tuple[str, ...]:
-        """Ids of the spec clauses that these rules exercise."""
-        names = ["at-least-one-loop", "bounds", "roles", "freeze", "kv-publish", self.rule]
-        names += [self.prompt.rule] if self.prompt else ["fixed"]
-        names += ["not-known-yet"] if self.unknown_id is not None else []
-        names += ["in-order"] if self.in_order else []
-        if self.prompt and self.rule == self.prompt.rule == "confidence":
-            names.append("wait-to-think")
-        return tuple(f"halting.{name}" for name in names)
-
-
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EvaluationConfig:
     """What a trained adder is tested on."""
@@ -290,7 +222,7 @@ class Preset:
     model: ModelConfig
     data: DataConfig = Field(default_factory=DataConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    halting: HaltingConfig = Field(default_factory=HaltingConfig)
+    halting: ByRole = Field(default_factory=lambda: ByRole.read({}))
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     gate: GateConfig | None = None
     """How the gate is trained, if the model has one."""
@@ -299,8 +231,9 @@ class Preset:
     def _consistent(self) -> Self:
         if self.model.gate != (self.gate is not None):
             raise ValueError("`model.gate = true` and the table `gate` go together: a gate has to be trained")
-        if not self.model.gate and "gate" in (self.halting.rule, self.halting.prompt and self.halting.prompt.rule):
-            raise ValueError("the halting rule 'gate' needs a model with a gate: set `model.gate = true`, and train it")
+        if not self.model.gate and self.halting.gate_readers:
+            reader = self.halting.gate_readers[0]
+            raise ValueError(f"the halting rule {reader!r} needs a model with a gate: set `model.gate = true`, and train it")
         if self.training.not_known_yet and (self.data.mode != "parallel" or self.data.format != "double-reversed"):
             raise ValueError(
                 "`training.not_known_yet` is about slots: it needs `data.mode = 'parallel'`, format double-reversed"

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 
 from looplm.runs.checkpoint import load, read_card
-from looplm.config import HaltingConfig
 from looplm.evaluate.scores import evaluate_adder
 from looplm.runs.results import Result, make_result
-from looplm.loop.halting import make_halting
+from looplm.loop.halting import ByRole
 
 
 def evaluate_checkpoint(
@@ -17,7 +16,7 @@ def evaluate_checkpoint(
     problems_per_cell: int | Callable[[int], int],
     digits: tuple[int, ...] = (),
     seed: int = 1,
-    halting: Callable[[HaltingConfig], HaltingConfig] = lambda preset: preset,
+    halting: Callable[[ByRole], ByRole] = lambda preset: preset,
     device: torch.device | None = None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> Result:
@@ -34,11 +33,11 @@ def evaluate_checkpoint(
     """
     model = load(model_name, device or "cpu")
     assert model.preset is not None
-    config = halting(model.preset.halting)
+    rule = halting(model.preset.halting)
 
     def tell(message: str) -> None:
         on_message(f"{model_name}: {message}")
 
     digits = digits or model.preset.evaluation.digits
-    cells = evaluate_adder(model, digits, problems_per_cell, make_halting(config), seed, tell)
-    return make_result(model, read_card(model_name)["provenance"], cells, config, seed)
+    cells = evaluate_adder(model, digits, problems_per_cell, rule, seed, tell)
+    return make_result(model, read_card(model_name)["provenance"], cells, rule, seed)

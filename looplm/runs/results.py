@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from looplm.config import HaltingConfig, as_table
 from looplm.errors import InputError
 from looplm.evaluate.scores import TEST_KINDS, Cell, wilson_interval
 from looplm.runs.provenance import circumstances
+from looplm.loop.halting import ByRole, as_table, name_of
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
 
@@ -25,9 +25,7 @@ Result = dict[str, Any]
 Summary = dict[str, Any]
 
 
-def make_result(
-    model: LoopLM, provenance: Mapping[str, Any], cells: Sequence[Cell], halting: HaltingConfig, seed: int
-) -> Result:
+def make_result(model: LoopLM, provenance: Mapping[str, Any], cells: Sequence[Cell], halting: ByRole, seed: int) -> Result:
     """All that may be quoted of one model: its cells, and how they came about."""
     preset, device = model.preset, model.embedding.weight.device
     assert preset is not None
@@ -40,8 +38,8 @@ def make_result(
         "training": provenance["training"],
         "evaluation": {
             "seed": seed,
-            "halting": halting.rule,
-            "max_loops": halting.max_loops,
+            "halting": name_of(halting.answer),
+            "max_loops": halting.answer.max_loops,
             "settings": as_table(halting),
             **circumstances(device),
         },

@@ -37,7 +37,6 @@ from looplm.runs.results import (
 )
 from looplm.files import new_folder, to_json, write_file
 from looplm.train.execution import Execution
-from looplm.loop.halting import make_halting
 from looplm.models.looped import LoopLM
 from looplm.models.static import build_model
 from looplm.spec import citation
@@ -101,9 +100,7 @@ def run_preset(
             losses = list(train_gate(model, preset, seed))
             source["gate"] = {"steps": len(losses), "final_loss": round(fmean(losses[-_LAST_STEPS:]), 6)}
         tested = preset.evaluation
-        cells = evaluate_adder(
-            model, tested.digits, tested.problems_per_cell, make_halting(preset.halting), TEST_SEED, on_message
-        )
+        cells = evaluate_adder(model, tested.digits, tested.problems_per_cell, preset.halting, TEST_SEED, on_message)
         result = make_result(model, source, cells, preset.halting, TEST_SEED)
         on_message("writing the run")
         write_file(draft / "config.toml", tomli_w.dumps(as_table(preset)).encode())
