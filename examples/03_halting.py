@@ -58,15 +58,12 @@ from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, pro
 from looplm.tasks.addition.sets import test_set
 from looplm.evaluate.scores import exact_match
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import (
-    ByRole,
-    Confidence,
-    Fixed,
-    PrefixStability,
-    StateChange,
-    TwoEqualArgmaxes,
-    observe,
-)
+from looplm.loop.halting import ByRole, observe
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -136,7 +133,7 @@ rules = {
     "confidence, 0.99": Confidence(6, threshold=0.99),
     "two equal argmaxes": TwoEqualArgmaxes(6),
     "state change, 0.3": StateChange(6, epsilon=0.3),
-    "prefix stability, 0.99": PrefixStability(6, threshold=0.99),
+    "prefix stability, 0.99": PrefixStability(6, threshold=0.99, epsilon=0.03),
 }
 print("                        loops of the answer's tokens")
 for name, rule in rules.items():
@@ -280,7 +277,7 @@ maps = {
                 ByRole(StateChange(64, epsilon=e), rest) for e in (0.3, 0.1, 0.03, 0.01)
             ],
             "prefix stability": [
-                ByRole(PrefixStability(64, threshold=t), rest)
+                ByRole(PrefixStability(64, threshold=t, epsilon=0.03), rest)
                 for t in (0.5, 0.7, 0.9, 0.99)
             ],
         },

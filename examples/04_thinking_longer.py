@@ -38,13 +38,15 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.config import HaltingConfig
 from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
 from looplm.tasks.addition.sets import chain_set
 from looplm.evaluate.scores import exact_match
 from looplm.evaluate.figures import trace_figure
 from looplm.think.trace import trace_sum
-from looplm.loop.halting import ByRole, Fixed, make_halting
+from looplm.loop.halting import ByRole
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.think.batched import Thinking
 
 adder = looplm.load("parallel-adder")
@@ -109,15 +111,11 @@ hard = chain_set(chain=12, digits=16, count=40, seed=1)
 own = adder.preset.halting
 rules = {
     "prefix stability": own,
-    "confidence 0.99": HaltingConfig(
-        rule="confidence", threshold=0.99, max_loops=64, prompt=own.prompt
-    ),
-    "two equal argmaxes": HaltingConfig(
-        rule="two-equal-argmaxes", max_loops=64, prompt=own.prompt
-    ),
+    "confidence 0.99": ByRole(Confidence(64, threshold=0.99), own.prompt),
+    "two equal argmaxes": ByRole(TwoEqualArgmaxes(64), own.prompt),
 }
 for name, rule in rules.items():
-    made = exact_match(adder, hard, make_halting(rule))
+    made = exact_match(adder, hard, rule)
     print(
         f"{name:20} right {int(made.solved.sum()):2} of 40, mean loops of a slot {made.mean_loops.mean():5.2f}"
     )
@@ -153,8 +151,7 @@ def think(problem, rule):
 print("sum                  adaptive   16 loops for all")
 for problem in ("12345678+11111111", "99999999+1", "99995555+4445"):
     adaptive, fixed = (
-        think(problem, rule)[1].block_evaluations.item()
-        for rule in (make_halting(own), Fixed(16))
+        think(problem, rule)[1].block_evaluations.item() for rule in (own, Fixed(16))
     )
     print(f"{problem:20} {adaptive:8.1f} {fixed:12.1f}")
 
@@ -183,14 +180,14 @@ question = ask(problems, "double-reversed", "parallel")
 precise = looplm.load("parallel-adder").double()
 plain = precise.think(
     question.tokens,
-    make_halting(own),
+    own,
     real=question.tokens != PAD,
     answer=question.asked,
 )
 thinking = Thinking(
     precise,
     question.tokens,
-    make_halting(own),
+    own,
     real=question.tokens != PAD,
     answer=question.asked,
 )
@@ -221,9 +218,7 @@ print(f"block evaluations: {thinking.block_evaluations.sum():.0f}, plain {comput
 # %%
 chains = range(13)
 most = [
-    exact_match(adder, chain_set(chain, 16, 20, seed=3), make_halting(own))
-    .most_loops.double()
-    .mean()
+    exact_match(adder, chain_set(chain, 16, 20, seed=3), own).most_loops.double().mean()
     for chain in chains
 ]
 fig, axes = plt.subplots(figsize=(6, 3), layout="constrained")
@@ -321,7 +316,7 @@ assert most[12] > most[4] > most[1]
 # %%
 def with_prompt(rule):
     """The hard sums, with the adder's own rule for the slots."""
-    return exact_match(adder, hard, ByRole(make_halting(own).answer, rule))
+    return exact_match(adder, hard, ByRole(own.answer, rule))
 
 
 def check_prompt(fewest, less_work):
@@ -329,7 +324,7 @@ def check_prompt(fewest, less_work):
     enough, fewer = with_prompt(Fixed(fewest)), with_prompt(Fixed(fewest - 1))
     assert enough.solved.all(), f"{int(enough.solved.sum())} of 40"
     assert not fewer.solved.all(), "fewer will do"
-    by_rule = with_prompt(make_halting(own).prompt).block_evaluations.mean()
+    by_rule = with_prompt(own.prompt).block_evaluations.mean()
     assert less_work == bool(enough.block_evaluations.mean() < by_rule)
 
 
@@ -348,7 +343,7 @@ check_prompt(fewest=2, less_work=True)
 # %%
 def check_rested(right):
     """After 200 loops of every slot."""
-    rested = exact_match(adder, hard, ByRole(Fixed(200), make_halting(own).prompt))
+    rested = exact_match(adder, hard, ByRole(Fixed(200), own.prompt))
     assert right == int(rested.solved.sum())
 
 
@@ -372,7 +367,7 @@ slot_3 = int(nines.asked[0].nonzero()[3])
 
 def check_hook(hook, gets_through):
     """The last slot is later than without the hook; the sum is right or wrong."""
-    rule = make_halting(own)
+    rule = own
     before = adder.think(nines.tokens, rule, answer=nines.asked).loops_taken[0, -1]
     after = adder.think(nines.tokens, rule, answer=nines.asked, hook=hook)
     assert after.loops_taken[0, -1] > before, f"{after.loops_taken[0, -1]} loops"

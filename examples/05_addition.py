@@ -81,7 +81,6 @@ from looplm.tasks.addition.problems import (
 from looplm.tasks.addition.sets import chain_set, draw_training, test_set
 from looplm.evaluate.scores import exact_match
 from looplm.layers.positions import digit_places
-from looplm.loop.halting import make_halting
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -270,7 +269,7 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 # %%
 long = test_set("carry-heavy", digits=1000, count=1, seed=7)
 print("longest carry chain:", int(add(long).longest_chain[0]))
-made = exact_match(adder, long, make_halting(adder.preset.halting))
+made = exact_match(adder, long, adder.preset.halting)
 print(
     "right:", bool(made.solved[0]), "  most loops of a token:", int(made.most_loops[0])
 )

@@ -51,7 +51,8 @@ from looplm.think.backends import kernel_weights
 from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
 from looplm.think.generate import generate
 from looplm.hardware.profile import load_profile
-from looplm.loop.halting import Confidence, observe
+from looplm.loop.halting import observe
+from looplm.loop.halting.confidence import Confidence
 from looplm.spec import oracle
 
 torch.set_grad_enabled(False)

@@ -4,17 +4,15 @@ A folder such as `looplm/loop/halting` holds one module for each choice. The mod
 that recipes use, and its `CHOICE` is the class. What lives outside the package is named `package.module:Class`.
 """
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import Any, Generic, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
+from typing import Generic, TypeVar
 
 from looplm.errors import InputError
-from looplm.settings import problems_of
 
 Kind = TypeVar("Kind")
 
@@ -32,8 +30,8 @@ class Choices(Generic[Kind]):
         self.package, self.what, self.apart = package, what, apart
 
     def names(self) -> list[str]:
-        """Names of the choices in the folder, sorted; nothing is imported but the folder itself."""
-        found = iter_modules(import_module(self.package).__path__)
+        """Names of the choices in the folder, sorted; neither they nor the folder are imported for it."""
+        found = iter_modules(_places(self.package))
         return sorted(m.name.replace("_", "-") for m in found if not m.name.startswith("_") and m.name not in self.apart)
 
     def __iter__(self) -> Iterator[type[Kind]]:
@@ -63,32 +61,6 @@ class Choices(Generic[Kind]):
             return choice.__module__.removeprefix(self.package + ".").split(".")[0].replace("_", "-")
         return f"{choice.__module__}:{choice.__qualname__}"
 
-    def read(self, table: Any, key: str = "rule") -> Any:
-        """A choice from its table, in which `key` names it and the rest are its settings; what is no table stays as it is.
-
-        Meant as a validator of pydantic: mistakes are raised for it to report.
-        """
-        if not isinstance(table, Mapping):
-            return table
-        if key not in table:
-            raise PydanticCustomError("choice", "`{key}` must name a {what}; there are: {names}", self._words(key))
-        try:
-            kind = self.find(str(table[key]))
-            return TypeAdapter(kind).validate_python({name: value for name, value in table.items() if name != key})
-        except ValidationError as error:
-            message = "; ".join(problems_of(error, kind))
-        except InputError as error:
-            message = str(error).rstrip(".")
-        raise PydanticCustomError("choice", "{message}", {"message": message})
-
-    def write(self, choice: Any, key: str = "rule") -> dict[str, Any]:
-        """The table from which `read` gives the choice again; settings that are None are left out."""
-        settings = TypeAdapter(type(choice)).dump_python(choice, mode="json", exclude_none=True)
-        return {key: self.name_of(type(choice)), **settings}
-
-    def _words(self, key: str) -> dict[str, Any]:
-        return {"key": key, "what": self.what, "names": ", ".join(self.names())}
-
     def _outside(self, path: str) -> type[Kind]:
         module, _, name = path.partition(":")
         try:
@@ -103,3 +75,12 @@ class Choices(Generic[Kind]):
         except AttributeError:
             raise InputError(f"the module {module!r} has no {name!r}, so there is no such {self.what}.") from None
         return found
+
+
+def _places(package: str) -> Iterable[str]:
+    """Folders in which a package's modules stand."""
+    if package in sys.modules:
+        return sys.modules[package].__path__
+    found = find_spec(package)
+    assert found is not None and found.submodule_search_locations is not None, f"{package} is a folder of this package"
+    return found.submodule_search_locations

@@ -6,7 +6,7 @@ dataclass of its settings, made from the recipe's table `[task]`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
@@ -100,7 +100,6 @@ class Suite:
     """What a size is: digits, bits, tokens."""
 
 
-@runtime_checkable
 class Task(Protocol):
     """What is asked and how an answer is judged; nothing of models.
 
@@ -159,10 +158,5 @@ class Task(Protocol):
 TASKS: Choices[Task] = Choices("looplm.tasks", "task")
 """The folders of looplm/tasks."""
 
-METHODS = ("vocabulary", "suites", "trained_sizes", "example", "batch", "longest", "suite", "prompt", "answer", "right", "clauses")
+FACE = ("vocabulary", "suites", "trained_sizes", "example", "batch", "longest", "suite", "prompt", "answer", "right", "clauses")
 """What a class has to have to be a task."""
-
-
-def missing_of(kind: type[Any]) -> list[str]:
-    """What a class lacks to be a task."""
-    return [name for name in METHODS if not hasattr(kind, name)]

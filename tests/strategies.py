@@ -8,17 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.loop.halting import (
-    ByRole,
-    Confidence,
-    Evidence,
-    Fixed,
-    Gate,
-    HaltingRule,
-    PrefixStability,
-    StateChange,
-    TwoEqualArgmaxes,
-)
+from looplm.loop.halting import Bounded, ByRole, Evidence, HaltingRule
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.gate import Gate
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.models import build_model
 
@@ -81,7 +77,7 @@ def texts(draw: st.DrawFn, /, min_rows: int = 1, max_rows: int = 3, min_length: 
 
 
 @dataclass(frozen=True)
-class Scattered(Fixed):
+class Scattered(Bounded):
     """A rule of the tests' own, under which tokens halt after loops of all kinds, the first included."""
 
     def ready(self, seen: Evidence) -> Tensor:
@@ -104,10 +100,10 @@ def simple_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
             st.just(Fixed(most)),
             st.builds(TwoEqualArgmaxes, st.just(most), st.just(least), in_order=order),
             st.builds(Scattered, st.just(most), st.just(least), in_order=order),
-            st.builds(Confidence, st.just(most), st.just(least), threshold, unknown, in_order=order),
-            st.builds(StateChange, st.just(most), st.just(least), epsilon, in_order=order),
-            st.builds(Gate, st.just(most), st.just(least), threshold, in_order=order),
-            st.builds(PrefixStability, st.just(most), st.just(least), threshold, epsilon),
+            st.builds(Confidence, st.just(most), st.just(least), threshold=threshold, unknown_id=unknown, in_order=order),
+            st.builds(StateChange, st.just(most), st.just(least), epsilon=epsilon, in_order=order),
+            st.builds(Gate, st.just(most), st.just(least), threshold=threshold, in_order=order),
+            st.builds(PrefixStability, st.just(most), st.just(least), threshold=threshold, epsilon=epsilon),
         )
 
     return st.tuples(st.integers(1, max_loops), st.integers(1, max_loops)).flatmap(bounded)

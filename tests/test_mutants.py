@@ -22,7 +22,7 @@ def test_every_executable_clause_has_mutants_and_they_differ_from_the_code() -> 
 
 
 def test_a_mutant_is_injected_and_killed_by_the_tests_of_its_clause() -> None:
-    command = [sys.executable, "tests/mutants.py", "--only", "looplm.loop.halting.Fixed"]
+    command = [sys.executable, "tests/mutants.py", "--only", "looplm.loop.halting.Bounded"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "looplm.loop.halting.Fixed.__call__: 19 killed" in done.stdout
+    assert "looplm.loop.halting.Bounded.__call__: 19 killed" in done.stdout

@@ -28,7 +28,7 @@ from looplm.hardware.profile import Profile
 from looplm.hardware.setting import Setting, training_peak
 from looplm.hardware.workload import Workload, find_workload
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import Fixed
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
 from looplm.models import build_model
 from looplm.train.loss import answer_loss

@@ -17,7 +17,7 @@ from looplm.cli.halting import HaltingOptions
 if TYPE_CHECKING:
     import torch
 
-    from looplm.config import HaltingConfig
+    from looplm.loop.halting import ByRole
     from looplm.tasks.addition.solve import Solution
     from looplm.models.looped import LoopLM
 
@@ -52,7 +52,6 @@ class Solve:
         from looplm.errors import InputError
         from looplm.tasks.addition.solve import solve
         from looplm.train.execution import refuse_generation, with_products
-        from looplm.loop.halting import make_halting
 
         lines, whole_file = self._lines()
         if not whole_file:
@@ -62,7 +61,7 @@ class Solve:
         model, halting = _load(self.model, self.mode, self.stop, device)
         if profile:
             model = with_products(model, profile)
-        chosen = choose(self.backend, model, make_halting(halting))
+        chosen = choose(self.backend, model, halting)
         if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
             notes().print(f"the loop runs in torch: {chosen.why}")
         solved = bad = right = 0
@@ -78,7 +77,7 @@ class Solve:
             if profile and problems and not self.on.force:
                 longest = 2 * max(map(len, problems)) + 2
                 refuse_generation(model, len(problems), longest, halting.max_loops, profile)
-            for solution in solve(model, problems, make_halting(halting), self.backend) if problems else []:
+            for solution in solve(model, problems, halting, self.backend) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text, flush=not whole_file)
@@ -142,7 +141,7 @@ class Trace:
         return 0
 
 
-def _load(name: str | None, mode: Mode | None, stop: HaltingOptions, device: "torch.device") -> "tuple[LoopLM, HaltingConfig]":
+def _load(name: str | None, mode: Mode | None, stop: HaltingOptions, device: "torch.device") -> "tuple[LoopLM, ByRole]":
     """The model that was asked for, or the shipped one of the mode, and when its tokens stop."""
     from looplm.runs.checkpoint import load
     from looplm.errors import InputError

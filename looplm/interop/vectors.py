@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from looplm.config import HaltingConfig, ModelConfig, as_table, parse
+from looplm.config import ModelConfig, as_table, parse
 from looplm.errors import InputError
 from looplm.files import write_file
 from looplm.think.generate import generate
-from looplm.loop.halting import make_halting
+from looplm.loop import halting as halting_rules
+from looplm.loop.halting import ByRole, parse_halting
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.models import build_model
 from looplm.resources import resource
@@ -44,7 +47,7 @@ _CONFIGS: dict[str, ModelConfig] = {
 _SEEDS = {"first-light": 254, "rope-two-layers": 52, "learned-layer-norm": 348, "static": 11}
 """Of the weights: the first with a wide enough margin and, where a model loops, tokens that halt at three depths."""
 _TEXTS = ((12, 8, 7, 9, 10, 7, 5, 4, 11), (12, 3, 10, 0, 0, 4, 11, 7), (5,))
-_RULES = (HaltingConfig(rule="fixed", max_loops=3), HaltingConfig(rule="two-equal-argmaxes", max_loops=6))
+_RULES = (ByRole(Fixed(3), Fixed(3)), ByRole(TwoEqualArgmaxes(6), Fixed(6)))
 _NEW_TOKENS = 4
 
 
@@ -68,7 +71,7 @@ def run_port(vector: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     model = model.to(dtype)
     cases = []
     for case in vector["cases"]:
-        made, _ = _case(model, case["tokens"], parse(HaltingConfig, case["halting"], where=vector["name"]))
+        made, _ = _case(model, case["tokens"], parse_halting(case["halting"], where=vector["name"]))
         cases.append({key: made[key] for key in ("states", "logits", "loops_taken", "generated")})
     return {"schema": SCHEMA, "name": vector["name"], "dtype": str(dtype).removeprefix("torch."), "cases": cases}
 
@@ -111,8 +114,8 @@ def read_vector(name: str) -> dict[str, Any]:
     return _read(resource("tests/vectors") / f"{name}.json")
 
 
-def _rules(config: ModelConfig) -> Sequence[HaltingConfig]:
-    return (HaltingConfig(rule="fixed", max_loops=1),) if config.body == "static" else _RULES
+def _rules(config: ModelConfig) -> Sequence[ByRole]:
+    return (ByRole(Fixed(1), Fixed(1)),) if config.body == "static" else _RULES
 
 
 def _set_weights(model: LoopLM, seed: int) -> None:
@@ -130,17 +133,17 @@ def _without_gate(config: ModelConfig) -> dict[str, Any]:
     return {name: value for name, value in as_table(config).items() if name != "gate"}
 
 
-def _case(model: LoopLM, tokens: Sequence[int], rule: HaltingConfig) -> tuple[dict[str, Any], float]:
+def _case(model: LoopLM, tokens: Sequence[int], rule: ByRole) -> tuple[dict[str, Any], float]:
     """What a text must give under a rule, and the smallest margin of any argmax that decides something."""
-    halting, ids = make_halting(rule), torch.tensor([list(tokens)])
-    thoughts = model.think(ids, halting, keep_every_loop=True)
+    ids = torch.tensor([list(tokens)])
+    thoughts = model.think(ids, rule, keep_every_loop=True)
     assert thoughts.logits_per_loop is not None and thoughts.h_per_loop is not None
-    made = generate(model, ids, halting=halting, max_new_tokens=_NEW_TOKENS, stop_token=STOP)
+    made = generate(model, ids, halting=rule, max_new_tokens=_NEW_TOKENS, stop_token=STOP)
     best = torch.cat([thoughts.logits_per_loop.double().flatten(0, 2), _logits_of_generation(model, ids, made, rule)])
     first, second = best.topk(2).values.unbind(-1)
     case = {
         "tokens": list(tokens),
-        "halting": {"rule": rule.rule, "max_loops": rule.max_loops, **rule.settings()},
+        "halting": halting_rules.as_table(rule),
         "states": _rounded(thoughts.h_per_loop[:, 0]),
         "logits": _rounded(thoughts.logits_per_loop[:, 0]),
         "loops_taken": thoughts.loops_taken[0].tolist(),
@@ -149,10 +152,10 @@ def _case(model: LoopLM, tokens: Sequence[int], rule: HaltingConfig) -> tuple[di
     return case, (first - second).min().item()
 
 
-def _logits_of_generation(model: LoopLM, prompt: Tensor, made: Any, rule: HaltingConfig) -> Tensor:
+def _logits_of_generation(model: LoopLM, prompt: Tensor, made: Any, rule: ByRole) -> Tensor:
     whole = torch.cat((prompt, torch.tensor([made.tokens[0][:-1]], dtype=torch.int64)), 1)
     answer = torch.arange(whole.shape[1])[None] >= prompt.shape[1] - 1
-    thoughts = model.think(whole, make_halting(rule), answer=answer, keep_every_loop=True)
+    thoughts = model.think(whole, rule, answer=answer, keep_every_loop=True)
     assert thoughts.logits_per_loop is not None
     return thoughts.logits_per_loop[:, :, prompt.shape[1] - 1 :].double().flatten(0, 2)
 

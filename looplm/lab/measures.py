@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from looplm.config import HaltingConfig, parse
 from looplm.tasks.addition.problems import PAD, Problems, Questions, ask
 from looplm.tasks.addition.sets import chain_set, test_set
 from looplm.evaluate.scores import TEST_KINDS, exact_match
-from looplm.loop.halting import Fixed, HaltingRule, make_halting
+from looplm.loop.halting import HaltingRule, parse_halting
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM, State
 from looplm.shapes import Bool, Float
 
@@ -51,7 +51,7 @@ def accuracy(model: LoopLM, run: Path, *, digits: Sequence[int], n: int, seed: i
     values = {}
     for kind in TEST_KINDS:
         for count in digits:
-            made = exact_match(model, test_set(kind, count, n, seed), make_halting(model.preset.halting))
+            made = exact_match(model, test_set(kind, count, n, seed), model.preset.halting)
             values[f"accuracy.{kind}.{count}"] = share(made.solved)
             values[f"work.{kind}.{count}"] = round(float(made.block_evaluations.mean()), 1)
     return Measured(values)
@@ -110,7 +110,7 @@ def dynamics(model: LoopLM, run: Path, *, digits: int, n: int, seed: int, most: 
 def chains(model: LoopLM, run: Path, *, digits: int, chains: Sequence[int], n: int, seed: int) -> Measured:
     """Sums solved, and the most loops of an answer token, by the longest carry chain of the sum; own halting rule."""
     assert model.preset is not None
-    found = [exact_match(model, chain_set(chain, digits, n, seed), make_halting(model.preset.halting)) for chain in chains]
+    found = [exact_match(model, chain_set(chain, digits, n, seed), model.preset.halting) for chain in chains]
     x = torch.tensor(chains).repeat_interleave(n)
     correlation = rank_correlation(x.double(), torch.cat([made.most_loops for made in found]).double())
     curves = {
@@ -131,10 +131,10 @@ def rules(
         for count in digits:
             problems = test_set(kind, count, n, seed)
             for name, table in rules.items():
-                config = parse(HaltingConfig, table, where=f"the rule {name!r}")
-                if config.rule == "gate" and model.gate is None:
+                rule = parse_halting(table, where=f"the rule {name!r}")
+                if rule.gate_readers and model.gate is None:
                     continue
-                made = exact_match(model, problems, make_halting(config))
+                made = exact_match(model, problems, rule)
                 row = {"set": kind, "digits": count, "n": n, "rule": name, "correct": int(made.solved.sum())}
                 rows.append(row | {"work": round(float(made.block_evaluations.mean()), 2)})
     values = {f"right.{row['rule']}.{row['set']}.{row['digits']}": row["correct"] / n for row in rows}

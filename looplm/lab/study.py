@@ -124,7 +124,7 @@ class Cell:
         """The model that a gate is trained for; itself, if it has none."""
         if self.preset.gate is None:
             return self
-        halting = load_preset(self.preset.name).halting if self.preset.halting.rule == "gate" else self.preset.halting
+        halting = load_preset(self.preset.name).halting if self.preset.halting.gate_readers else self.preset.halting
         plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
         return Cell(levels=self.levels, preset=plain, seed=self.seed)
 

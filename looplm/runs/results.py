@@ -17,7 +17,7 @@ from typing import Any
 
 from looplm.errors import InputError
 from looplm.evaluate.scores import Cell, wilson_interval
-from looplm.loop.halting import ByRole, halting_table
+from looplm.loop.halting import ByRole, as_table
 from looplm.resources import resource
 from looplm.runs.checkpoint import Trained
 from looplm.runs.provenance import circumstances
@@ -40,7 +40,7 @@ def make_result(trained: Trained, cells: Sequence[Cell], halting: ByRole, seed: 
         "axis": next(iter(recipe.task.suites.values())).axis,
         "trained_sizes": list(recipe.task.trained_sizes),
         "training": source["training"],
-        "evaluation": {"seed": seed, "settings": halting_table(halting), **circumstances(model.device)},
+        "evaluation": {"seed": seed, "settings": as_table(halting), **circumstances(model.device)},
         "cells": [cell.as_json() for cell in cells],
         "provenance": {key: value for key, value in source.items() if key != "training"},
     }

@@ -18,7 +18,12 @@ from torch import Tensor
 from looplm.errors import InputError
 from looplm.layers.block import Layer
 from looplm.layers.positions import DigitPlace, LearnedPositions, RotaryPositions
-from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import Bounded, ByRole, HaltingRule
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
 from looplm.think.batched import Thinking
@@ -227,13 +232,14 @@ def _as_kernel_rule(halting: HaltingRule) -> _KernelRule | None:
 
     Spec: [kernels.halts][].
     """
-    answer, prompt = (halting.answer, halting.prompt) if isinstance(halting, ByRole) else (halting, halting)
+    roles = ByRole.of(halting)
+    answer, prompt = roles.answer, roles.prompt
     if type(answer) is PrefixStability and type(prompt) is not Fixed:
         return None  # a kernel knows the answer's tokens by their finite thresholds
     thresholds: list[float] = []
     asked: set[Rule] = set()
     for role in (answer, prompt):
-        if not isinstance(role, Fixed) or type(role) not in _KNOWN:
+        if not isinstance(role, Bounded) or type(role) not in _KNOWN:
             return None  # a rule of one's own may be a subclass that decides otherwise
         if role.in_order != (type(role) is PrefixStability) or (isinstance(role, Confidence) and role.unknown_id is not None):
             return None

@@ -8,11 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from looplm.config import HaltingConfig, RuleConfig
 from looplm.tasks.addition.problems import SLOT, SYMBOLS, parse_problem
 from looplm.errors import InputError
 from looplm.tasks.addition.solve import prompts, solve
-from looplm.loop.halting import make_halting
+from looplm.loop.halting import ByRole, HaltingRule, name_of
 from looplm.models.looped import Hook, LoopLM
 
 SCHEMA = 2
@@ -72,13 +71,13 @@ def read_trace(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def trace_sum(model: LoopLM, problem: str, config: HaltingConfig | None = None, hook: Hook | None = None) -> Trace:
+def trace_sum(model: LoopLM, problem: str, halting: HaltingRule | None = None, hook: Hook | None = None) -> Trace:
     """Solve a sum, then read the whole text once more and keep what every loop gave.
 
     Args:
         model: an adder.
         problem: a sum in decimal.
-        config: when a token stops; by default as the model's preset says.
+        halting: when a token stops; by default as the model's preset says.
         hook: told the state after each loop of that second reading, Float[1 T D], and may change it.
 
     Raises:
@@ -93,8 +92,8 @@ def trace_sum(model: LoopLM, problem: str, config: HaltingConfig | None = None, 
             f"a trace shows sums of at most {MAX_TRACED_DIGITS} digits in all: got {sum(map(len, operands))}; "
             "use `looplm solve`."
         )
-    config, mode = config or model.preset.halting, model.preset.data.mode
-    solution = solve(model, [problem], make_halting(config))[0]
+    rules, mode = ByRole.of(halting or model.preset.halting), model.preset.data.mode
+    solution = solve(model, [problem], rules)[0]
     (prompt,) = prompts(model, [operands])
     if mode == "parallel":
         ids, first_answer = prompt + [SLOT] * (max(map(len, operands)) + 2), len(prompt)
@@ -102,7 +101,7 @@ def trace_sum(model: LoopLM, problem: str, config: HaltingConfig | None = None, 
         ids, first_answer = prompt + solution.tokens[:-1], len(prompt) - 1
     tokens = torch.tensor([ids], device=model.embedding.weight.device)
     answer = (torch.arange(len(ids), device=tokens.device) >= first_answer)[None]
-    thoughts = model.think(tokens, make_halting(config), answer=answer, keep_every_loop=True, hook=hook)
+    thoughts = model.think(tokens, rules, answer=answer, keep_every_loop=True, hook=hook)
     assert thoughts.logits_per_loop is not None and thoughts.h_per_loop is not None
     logp = thoughts.logits_per_loop[:, 0].log_softmax(-1)  # [L, T, V]
     confidence, guess = logp.exp().max(-1)
@@ -114,13 +113,13 @@ def trace_sum(model: LoopLM, problem: str, config: HaltingConfig | None = None, 
     for t, token in enumerate(ids):
         taken = int(thoughts.loops_taken[0, t])
         role: Literal["prompt", "answer"] = "answer" if t >= first_answer else "prompt"
-        rule = config if role == "answer" else config.prompt or RuleConfig(rule="fixed", max_loops=config.max_loops)
+        rule = rules.answer if role == "answer" else rules.prompt
         traced.append(
             TokenTrace(
                 text=SYMBOLS[token],
                 role=role,
                 loops_taken=taken,
-                halt_reason="max-loops" if taken == rule.max_loops else rule.rule,
+                halt_reason="max-loops" if taken == rule.max_loops else name_of(rule),
                 guesses=[SYMBOLS[g] for g in guess[:taken, t].tolist()],
                 confidences=_rounded(confidence[:taken, t]),
                 entropies=_rounded(entropy[:taken, t]),
@@ -132,8 +131,8 @@ def trace_sum(model: LoopLM, problem: str, config: HaltingConfig | None = None, 
         answer=solution.answer,
         correct=solution.correct,
         mode=mode,
-        rule=config.rule,
-        prompt_rule=config.prompt.rule if config.prompt else "fixed",
+        rule=name_of(rules.answer),
+        prompt_rule=name_of(rules.prompt),
         max_loops=int(thoughts.loops_taken.max()),
         block_evaluations=round(solution.block_evaluations, 3),
         tokens=traced,

@@ -2,17 +2,22 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from pydantic.dataclasses import dataclass
 
-from looplm.settings import STRICT
+from looplm.chosen import read_choice, write_choice
+from looplm.settings import STRICT, Table
 from looplm.train.schedules import SCHEDULES, Schedule
 from looplm.train.schedules.cosine import Cosine
 
-ScheduleField = Annotated[Schedule, BeforeValidator(SCHEDULES.read), PlainSerializer(SCHEDULES.write)]
+ScheduleField = Annotated[
+    Schedule,
+    PlainValidator(lambda table: read_choice(SCHEDULES, table, face=("__call__", "clauses"))),
+    PlainSerializer(lambda schedule: write_choice(SCHEDULES, schedule), return_type=Table),
+]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT | {"arbitrary_types_allowed": True})
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig:
     """What is drawn beside the problems, what is scored, how the weights move."""
 

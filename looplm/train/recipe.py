@@ -7,33 +7,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
+from looplm.chosen import read_choice, write_choice
 from looplm.config import ModelConfig
 from looplm.errors import InputError
-from looplm.loop.halting import HaltingField, default_halting
+from looplm.loop.halting import ByRole
 from looplm.resources import resource
 from looplm.settings import STRICT, Table, merge, parse, read_extended
-from looplm.task import TASKS, Task, missing_of
+from looplm.task import FACE, TASKS, Task
 from looplm.train.config import GateConfig, TrainingConfig
 
 
-def _read_task(table: Any) -> Any:
-    if isinstance(table, Mapping) and "name" in table:
-        try:
-            kind = TASKS.find(str(table["name"]))
-        except InputError as error:
-            raise PydanticCustomError("choice", "{message}", {"message": str(error).rstrip(".")}) from None
-        if missing := missing_of(kind):
-            words = {"name": str(table["name"]), "missing": ", ".join(missing)}
-            raise PydanticCustomError("choice", "{name} is no task: it lacks {missing} (see looplm.task.Task)", words)
-    return TASKS.read(table, "name")
+def _read_task(table: Any) -> Task:
+    return read_choice(TASKS, table, key="name", face=FACE)
 
 
 TaskField = Annotated[
-    Task, BeforeValidator(_read_task), PlainSerializer(lambda task: TASKS.write(task, "name"), return_type=dict[str, Any])
+    Task, PlainValidator(_read_task), PlainSerializer(lambda task: write_choice(TASKS, task, key="name"), return_type=Table)
 ]
 
 
@@ -46,7 +38,7 @@ class EvaluationConfig:
     problems_per_cell: int = Field(default=200, ge=1)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT | {"arbitrary_types_allowed": True})
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """One experiment, complete: a file in spec/presets, resolved.
 
@@ -58,7 +50,7 @@ class Recipe:
     task: TaskField
     model: ModelConfig
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    halting: HaltingField = Field(default_factory=default_halting)
+    halting: ByRole = Field(default_factory=lambda: ByRole.read({}))
     evaluation: EvaluationConfig
     gate: GateConfig | None = None
     """How the gate is trained, if the model has one."""
@@ -140,9 +132,9 @@ def _of_halting(recipe: Recipe) -> Iterator[str]:
     model, halting = recipe.model, recipe.halting
     if model.body == "static" and halting.max_loops != 1:
         yield f"a static model is passed once: set `halting.max_loops = 1` (got {halting.max_loops})"
+    if halting.gate_readers and not model.gate:
+        yield f"the halting rule {halting.gate_readers[0]!r} needs a model with a gate: set `model.gate = true`, and train it"
     for role, rule in (("halting", halting.answer), ("halting.prompt", halting.prompt)):
-        if getattr(rule, "needs_gate", False) and not model.gate:
-            yield f"`{role}`: the rule needs a model with a gate: set `model.gate = true`, and train it"
         unknown = getattr(rule, "unknown_id", None)
         if unknown is not None and unknown != recipe.task.vocabulary.unknown:
             yield f"`{role}.unknown_id` is {unknown}, but the task's token is {recipe.task.vocabulary.unknown}"
@@ -178,9 +170,9 @@ def _filled(table: Mapping[str, Any]) -> Table:
     whole, model = dict(table), table.get("model")
     try:
         task = _read_task(table.get("task"))
-    except PydanticCustomError:
+    except ValidationError:
         return whole  # parsing says what is wrong
-    if isinstance(model, Mapping) and hasattr(task, "vocabulary"):
+    if isinstance(model, Mapping):
         filled: Table = {"vocab_size": len(task.vocabulary)}
         if model.get("positions") == "place":
             filled["place_ids"] = task.vocabulary.places

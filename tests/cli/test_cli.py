@@ -119,7 +119,7 @@ def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> Non
         ),
         (["trace", "1+1", "--min-loops", "9"], "`min_loops` (9) must not exceed `max_loops` (6)"),
         (["eval", "adder", "--max-loops", "0"], "`max_loops`: Input should be greater than or equal to 1 (got 0)"),
-        (["eval", "adder", "--epsilon", "0.1"], "`epsilon` has no meaning for the rule 'two-equal-argmaxes'"),
+        (["eval", "adder", "--epsilon", "0.1"], "`epsilon`: has no meaning for the rule 'two-equal-argmaxes'"),
         (["solve", "1+1", "--backend", "triton"], "'triton' cannot run this: the fused kernels need a CUDA device"),
         (["trace", "1+2+3"], "'1+2+3' is not a sum"),
         (["eval"], "no model was given"),
@@ -250,10 +250,12 @@ def test_ctrl_c_leaves_one_line_and_no_folder(how: signal.Signals, tmp_path: Pat
 def test_naming_the_rule_of_the_preset_changes_only_what_is_given() -> None:
     from looplm.cli.halting import HaltingOptions
     from looplm.config import load_preset
+    from looplm.loop.halting.confidence import Confidence
+    from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 
     known = load_preset("parallel-known").halting
     made = HaltingOptions(halting="confidence", threshold=0.9, in_order=True).resolve(known)
-    assert (made.threshold, made.in_order, made.unknown_id) == (0.9, True, 15)
+    assert made.answer == Confidence(64, threshold=0.9, in_order=True, unknown_id=15)
     assert made.prompt == known.prompt
     other = HaltingOptions(halting="two-equal-argmaxes").resolve(known)
-    assert (other.rule, other.unknown_id, other.threshold) == ("two-equal-argmaxes", None, None)
+    assert other.answer == TwoEqualArgmaxes(64)

@@ -13,7 +13,7 @@ from strategies import models
 
 import looplm
 from looplm.runs.checkpoint import load, read_card
-from looplm.config import HaltingConfig, load_preset
+from looplm.config import load_preset
 from looplm.tasks.addition.problems import EOS, SYMBOLS, problems_of, write
 from looplm.tasks.addition.sets import test_set
 from looplm.errors import InputError
@@ -22,7 +22,10 @@ from looplm.evaluate.figures import accuracy_figure, save_figure, trace_figure
 from looplm.tasks.addition.solve import Solution, solve
 from looplm.think.trace import trace_sum
 from looplm.think.generate import generate
-from looplm.loop.halting import Fixed, TwoEqualArgmaxes, make_halting
+from looplm.loop.halting import ByRole
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.models import build_model
 from looplm.resources import asset, resource
@@ -164,7 +167,7 @@ def test_a_trace_follows_its_schema_and_its_model() -> None:
     assert [t["loops_taken"] for t in answering] == solution.loops_taken
     assert [t["guesses"][-1] for t in answering] == [*"5341", "<eos>"]
     assert adder.preset is not None
-    rule = make_halting(adder.preset.halting)
+    rule = adder.preset.halting
     for token in trace["tokens"]:
         for kind in ("guesses", "confidences", "entropies", "changes"):
             assert len(token[kind]) == token["loops_taken"]
@@ -176,8 +179,8 @@ def test_a_trace_follows_its_schema_and_its_model() -> None:
 def test_a_trace_says_what_the_spec_says_of_every_loop(model: LoopLM, a: int, b: int) -> None:
     model.preset = load_preset("first-light")
     states: list[torch.Tensor] = []
-    config = HaltingConfig(rule="confidence", threshold=0.6, max_loops=5, min_loops=2)
-    trace = trace_sum(model, f"{a}+{b}", config, hook=lambda l, h: states.append(h[0]))
+    rule = ByRole(Confidence(5, 2, threshold=0.6), Fixed(5))
+    trace = trace_sum(model, f"{a}+{b}", rule, hook=lambda l, h: states.append(h[0]))
     for t, token in enumerate(trace.tokens):
         before = torch.zeros_like(states[0][t])
         for l in range(token.loops_taken):

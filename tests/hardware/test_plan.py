@@ -30,8 +30,8 @@ from looplm.hardware.setting import (
 )
 from looplm.hardware.workload import Workload, find_workload, size_names
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import Fixed
 from looplm.models import build_model
+from looplm.loop.halting.fixed import Fixed
 from looplm.resources import resource
 from looplm.spec import clauses, oracle
 from looplm.think.batched import Thinking

@@ -16,7 +16,7 @@ from looplm.tasks.addition.problems import ask
 from looplm.tasks.addition.sets import chain_set, test_set
 from looplm.evaluate.scores import exact_match
 from looplm.experiments import measures
-from looplm.loop.halting import Fixed, make_halting
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
 
 test_set.__test__ = False  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def test_chains_are_measured_one_by_one(model: LoopLM) -> None:
     parallel(model)
     assert model.preset is not None
     made = measures.chains(model, NOWHERE, digits=3, chains=[0, 2], n=4, seed=1)
-    rule = make_halting(model.preset.halting)
+    rule = model.preset.halting
     most = [exact_match(model, chain_set(chain, 3, 4, 1), rule).most_loops.double().mean() for chain in (0, 2)]
     assert made.curves["chain"] == [0, 2]
     assert made.curves["loops_by_chain"] == pytest.approx([float(m) for m in most], abs=1e-3)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from looplm.config import ModelConfig
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.loop.halting import HaltingRule
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer, Thoughts
 from looplm.models import build_model
 

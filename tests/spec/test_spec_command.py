@@ -77,7 +77,7 @@ def test_check_is_green_when_all_marked_tests_have_passed(copy: Path, capsys: Ca
     checked = json.loads(capsys.readouterr().out)
     assert checked["outdated"] == 0
     row = next(row for row in checked["matrix"] if row["id"] == "halting.fixed")
-    assert "looplm.loop.halting.Fixed" in row["implementations"]
+    assert "looplm.loop.halting.fixed.Fixed" in row["implementations"]
     assert row["tests"]
     assert {outcome for _, outcome in row["tests"]} == {"passed"}
 

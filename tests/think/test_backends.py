@@ -16,7 +16,13 @@ import looplm
 from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.errors import InputError
 from looplm.think.generate import generate, pad_left
-from looplm.loop.halting import ByRole, Confidence, Fixed, Gate, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import Bounded, ByRole, HaltingRule
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.gate import Gate
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
 from looplm.think.batched import Thinking
@@ -28,21 +34,21 @@ NEVER = -1
 @st.composite
 def known_rules(draw: st.DrawFn) -> HaltingRule:
     """Rules that the kernels know, one for all tokens or one for each role."""
-    most, least = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    least, most = sorted((draw(st.integers(1, 5)), draw(st.integers(1, 5))))
     threshold = st.floats(0.1, 1)
     kinds: list[HaltingRule] = [
-        Confidence(most, least, draw(threshold)),
+        Confidence(most, least, threshold=draw(threshold)),
         TwoEqualArgmaxes(most, least),
         Fixed(most),
-        StateChange(most, least, draw(st.floats(0.05, 2))),
-        PrefixStability(most, least, draw(threshold), draw(st.floats(0.05, 2))),
+        StateChange(most, least, epsilon=draw(st.floats(0.05, 2))),
+        PrefixStability(most, least, threshold=draw(threshold), epsilon=draw(st.floats(0.05, 2))),
     ]
     answer = draw(st.sampled_from(kinds))
     if draw(st.booleans()) and not isinstance(answer, PrefixStability):
         return answer
     prompts: list[HaltingRule] = [Fixed(draw(st.integers(1, 5)))]
     if isinstance(answer, Confidence):  # Wait-to-Think
-        prompts.append(Confidence(draw(st.integers(1, 5)), least, draw(threshold)))
+        prompts.append(Confidence(max(least, draw(st.integers(1, 5))), least, threshold=draw(threshold)))
     return ByRole(answer, draw(st.sampled_from(prompts)))
 
 
@@ -154,7 +160,7 @@ def test_a_rule_that_the_kernels_do_not_know_is_left_to_torch(rule: HaltingRule)
     strange = any(
         isinstance(role, Scattered | Gate)
         or getattr(role, "unknown_id", None) is not None
-        or (isinstance(role, Fixed) and role.in_order != isinstance(role, PrefixStability))
+        or (isinstance(role, Bounded) and role.in_order != isinstance(role, PrefixStability))
         for role in roles
     )
     if strange:

@@ -10,7 +10,9 @@ from strategies import Scattered, halting_rules, masks, model_configs, models, t
 from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.loop.halting import ByRole, Confidence, Fixed, HaltingRule
+from looplm.loop.halting import ByRole, HaltingRule
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
 from looplm.models import build_model
 from looplm.spec import oracle

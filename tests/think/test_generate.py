@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from strategies import halting_rules, models, texts
 from torch import Tensor
 
-from looplm.config import HaltingConfig, RuleConfig, load_preset
+from looplm.config import load_preset
 from looplm.think.generate import generate, pad_left
-from looplm.loop.halting import Evidence, Fixed, HaltingRule, make_halting
+from looplm.loop.halting import Bounded, Evidence, HaltingRule, parse_halting
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
 
@@ -56,15 +57,16 @@ def test_prompt_tokens_but_the_last_run_all_loops_unless_the_settings_say_otherw
     model = LoopLM(load_preset("first-light").model)
     prompt = torch.zeros(1, 5, dtype=torch.int64)
 
-    def work(**prompt_rule: Any) -> float:
-        settings: dict[str, Any] = {"rule": "state-change", "epsilon": 1e9, "max_loops": 4, **prompt_rule}
-        made = generate(model, prompt, halting=make_halting(HaltingConfig(**settings)), max_new_tokens=1, stop_token=NEVER)
+    def work(**prompt_table: Any) -> float:
+        settings: dict[str, Any] = {"rule": "state-change", "epsilon": 1e9, "max_loops": 4, **prompt_table}
+        rule = parse_halting(settings, where="this halting")
+        made = generate(model, prompt, halting=rule, max_new_tokens=1, stop_token=NEVER)
         assert made.loops_taken == [[1]]
         return made.block_evaluations[0]
 
     assert work() == 4 * 4 + 1, "the last token halts at loop 1 and is read by nobody"
-    assert work(prompt=RuleConfig(rule="fixed", max_loops=3)) == 4 * 3 + 1
-    assert work(prompt=RuleConfig(rule="state-change", epsilon=1e9, max_loops=4)) == 4 + 1
+    assert work(prompt={"rule": "fixed", "max_loops": 3}) == 4 * 3 + 1
+    assert work(prompt={"rule": "state-change", "epsilon": 1e9, "max_loops": 4}) == 4 + 1
 
 
 @pytest.mark.spec("halting.skipped-work")
@@ -72,7 +74,7 @@ def test_a_row_that_halts_early_starts_its_next_token_while_others_think() -> No
     model = LoopLM(load_preset("first-light").model)
 
     @dataclass(frozen=True)
-    class FirstRowIsQuick(Fixed):
+    class FirstRowIsQuick(Bounded):
         def ready(self, seen: Evidence) -> Tensor:
             return seen.guess == self.quick
 

@@ -23,7 +23,8 @@ from looplm.evaluate.figures import depth_figure, save_figure
 from looplm.lab.measures import questions_of, rank_correlation, solved_after_each_loop
 from looplm.runs.provenance import circumstances
 from looplm.files import refuse_existing, to_json, write_file
-from looplm.loop.halting import ByRole, Fixed, HaltingRule, make_halting
+from looplm.loop.halting import ByRole, HaltingRule
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM, Offer
 from looplm.shapes import Float, Int
 
@@ -55,7 +56,7 @@ class Depth:
     def measure(self, model: LoopLM, seed: int) -> dict[str, Any]:
         """All numbers of one model."""
         assert model.preset is not None
-        halting = make_halting(model.preset.halting)
+        halting = model.preset.halting
         return {
             "preset": model.preset.name,
             "seed": seed,

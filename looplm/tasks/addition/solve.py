@@ -7,7 +7,7 @@ from looplm.think.backends import Backend, begin, choose
 from looplm.tasks.addition.problems import EOS, PAD, SLOT, parse_problem, problems_of, read_answer, write
 from looplm.errors import InputError
 from looplm.think.generate import Generated, generate, pad_left
-from looplm.loop.halting import HaltingRule, make_halting
+from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 
 _SCORES_PER_BATCH = 8_000_000
@@ -53,7 +53,7 @@ def solve(
     preset = model.preset
     if preset is None or preset.data.format == "equals-first":
         raise InputError("this model was not trained to complete `a+b=`; load an adder, such as looplm.load('adder').")
-    rule = halting or make_halting(preset.halting)
+    rule = halting or preset.halting
     operands = [parse_problem(problem) for problem in problems]
     order = sorted(range(len(operands)), key=lambda i: sum(map(len, operands[i])))
     solutions: list[Solution | None] = [None] * len(operands)

@@ -16,7 +16,10 @@ from looplm.tasks.addition.sets import test_set
 from looplm.evaluate.figures import depth_figure
 from looplm.tasks.addition.depth import Depth, block_evaluations, offers, work_saved
 from looplm.lab.measures import rank_correlation
-from looplm.loop.halting import ByRole, Fixed, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import ByRole
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer
 from looplm.models import build_model
 from looplm.spec import oracle
