@@ -25,17 +25,17 @@ class ModelConfig:
     norm: Literal["rms", "layer"] = "rms"
     embedding_std: float = Field(default=0.02, gt=0)
 
-    positions: Literal["none", "rope", "learned", "digit-place"] = "rope"
+    positions: Literal["none", "rope", "learned", "place"] = "rope"
     max_positions: int = Field(default=0, ge=0)
     """Longest text in tokens, for learned positions; the other schemes have no limit and take 0."""
-    digit_ids: tuple[int, ...] = ()
-    """Token ids that count as digits, for digit-place positions."""
+    place_ids: tuple[int, ...] = ()
+    """Ids of tokens that stand in runs, for the positions `place`: a token's place is its index in its run."""
     place_reach: int = Field(default=2, ge=1)
-    """Differences of digit places are clipped to ± this many places."""
+    """Differences of places are clipped to ± this many."""
     place_window: int | None = Field(default=None, ge=0)
-    """Digits more than this many places away cannot be seen; None: no window."""
+    """Tokens in runs more than this many places away cannot be seen; None: no window."""
     place_strict: bool = False
-    """Tokens that are no digits see no digits, so a digit is felt at another place only through the places between."""
+    """Tokens outside runs see none in runs, so a token in a run is felt at another place only through the places between."""
 
     injection: Literal["every", "first"] = "every"
     loop_signal: Literal["none", "sinusoidal", "learned"] = "none"
@@ -55,10 +55,10 @@ class ModelConfig:
             raise ValueError(f"RoPE rotates pairs: width / heads must be even, got {self.width // self.heads}")
         if (self.positions == "learned") != (self.max_positions > 0):
             raise ValueError("`max_positions` must be given for learned positions, and only for them")
-        if (self.positions == "digit-place") != bool(self.digit_ids):
-            raise ValueError("`digit_ids` must be given for digit-place positions, and only for them")
-        if self.place_strict and self.positions != "digit-place":
-            raise ValueError("`place_strict` has a meaning for digit-place positions only")
+        if (self.positions == "place") != bool(self.place_ids):
+            raise ValueError("`place_ids` must be given for the positions 'place', and only for them")
+        if self.place_strict and self.positions != "place":
+            raise ValueError("`place_strict` has a meaning for the positions 'place' only")
         if self.body == "static" and (self.state_norm or self.loop_signal != "none"):
             raise ValueError("a static model has one loop: set `state_norm = false` and `loop_signal = 'none'`")
         return self
@@ -76,12 +76,12 @@ class ModelConfig:
             "none": [],
             "rope": ["architecture.rope"],
             "learned": ["architecture.learned-positions"],
-            "digit-place": ["architecture.digit-place", "architecture.digit-place-bias"],
+            "place": ["architecture.place", "architecture.place-bias"],
         }[self.positions]
-        if self.place_window is not None and self.positions == "digit-place":
-            chosen.append("architecture.digit-place-window")
+        if self.place_window is not None and self.positions == "place":
+            chosen.append("architecture.place-window")
         if self.place_strict:
-            chosen.append("architecture.digit-place-strict")
+            chosen.append("architecture.place-strict")
         if self.gate:
             chosen.append("halting.gate-probability")
         return tuple(chosen)

@@ -50,7 +50,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         ({"heads": 8}, "width / heads must be even, got 1"),
         ({"heads": 4, "kv_heads": 3}, "`heads` must be a multiple of `kv_heads`: got 4 and 3"),
         ({"positions": "learned"}, "`max_positions` must be given"),
-        ({"digit_ids": (1,)}, "`digit_ids` must be given for digit-place positions, and only for them"),
+        ({"place_ids": (1,)}, "`place_ids` must be given for digit-place positions, and only for them"),
         ({"body": "static"}, "a static model has one loop"),
     ],
 )

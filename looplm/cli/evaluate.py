@@ -13,16 +13,16 @@ from looplm.cli.halting import HaltingOptions
 
 @dataclass(frozen=True)
 class Eval:
-    """Test trained adders on fresh sums; the table compares them with target, origin and controls."""
+    """Test trained models on fresh problems; the table compares them with what others measured, and with controls."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL [MODEL ...]]")]
     """Runs, checkpoints, or names of shipped models."""
-    digits: tuple[int, ...] = ()
-    """Digits of each operand; default: those of the model's preset."""
+    sizes: tuple[int, ...] = ()
+    """Sizes of the problems, such as digits or bits; default: those of the model's recipe."""
     n: int = 200
-    """Problems per test set and digit count."""
+    """Problems per test set and size."""
     n_long: int | None = None
-    """The same from 100 digits on; default: n."""
+    """The same from size 100 on; default: n."""
     seed: int = 1
     """Fixes the test sets."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
@@ -51,8 +51,8 @@ class Eval:
         results = [
             evaluate_checkpoint(
                 model,
-                digits=self.digits,
-                problems_per_cell=lambda digits: (self.n_long or self.n) if digits >= 100 else self.n,
+                sizes=self.sizes,
+                problems_per_cell=lambda size: (self.n_long or self.n) if size >= 100 else self.n,
                 seed=self.seed,
                 halting=self.stop.resolve,
                 device=device,

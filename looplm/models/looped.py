@@ -92,7 +92,7 @@ class LoopLM(nn.Module):
 
         Spec: [training.due][].
         """
-        window = self.config.place_window if self.config.positions == "digit-place" else None
+        window = self.config.place_window if self.config.positions == "place" else None
         return None if window is None else window * self.config.layers
 
     def decayed(self) -> list[nn.Parameter]:

@@ -224,3 +224,21 @@ def _differences(theirs: Any, mine: Any, name: str = "") -> Iterator[str]:
             yield from _differences(theirs.get(key), mine.get(key), f"{name}.{key}" if name else key)
     elif theirs != mine:
         yield f"`{name}` is {theirs!r} there and {mine!r} here"
+
+
+def state_of(path: Path) -> dict[str, Any]:
+    """Recipe and seed of a run, and how far it is, in words."""
+    try:
+        note = read_note(path)
+    except InputError as error:
+        return {"recipe": "?", "seed": "?", "state": str(error)}
+    lines = (path / "log.jsonl").read_bytes().count(b"\n") - 1
+    if "complete" in note["done"]:
+        state = "complete"
+    elif is_worked_in(path):
+        state = f"being worked in, step {lines} of {note['steps']}"
+    elif note["done"]:
+        state = f"stopped after {note['done'][-1]}; --resume goes on"
+    else:
+        state = f"stopped at step {lines} of {note['steps']}; --resume goes on"
+    return {"recipe": note["recipe"], "seed": note["seed"], "steps": lines, "done": note["done"], "state": state}

@@ -56,7 +56,7 @@ def test_wilson_interval_at_known_points() -> None:
 
 
 @pytest.mark.spec("addition.exact-match")
-@given(models(positions="digit-place"), st.integers(1, 4), st.integers(0, 99))
+@given(models(positions="place"), st.integers(1, 4), st.integers(0, 99))
 def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, seed: int) -> None:
     problems = problems_of([(str(random.Random(seed + i).randrange(10**digits)), str(i)) for i in range(4)])
     texts = write(problems, "double-reversed")
@@ -75,7 +75,7 @@ def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, see
 
 
 @pytest.mark.spec("addition.exact-match", "addition.slots")
-@given(models(positions="digit-place", vocab_size=16), st.lists(st.tuples(numbers, numbers), min_size=1, max_size=4))
+@given(models(positions="place", vocab_size=16), st.lists(st.tuples(numbers, numbers), min_size=1, max_size=4))
 def test_exact_match_in_parallel_agrees_with_solving(model: LoopLM, pairs: list[tuple[int, int]]) -> None:
     model.preset = load_preset("parallel")
     rule = TwoEqualArgmaxes(4)
@@ -175,7 +175,7 @@ def test_a_trace_follows_its_schema_and_its_model() -> None:
 
 
 @pytest.mark.spec("halting.trace")
-@given(models(positions="digit-place"), st.integers(0, 999), st.integers(0, 999))
+@given(models(positions="place"), st.integers(0, 999), st.integers(0, 999))
 def test_a_trace_says_what_the_spec_says_of_every_loop(model: LoopLM, a: int, b: int) -> None:
     model.preset = load_preset("first-light")
     states: list[torch.Tensor] = []

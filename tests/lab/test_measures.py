@@ -23,7 +23,7 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 NOWHERE = Path("no run")
 ROUNDED = 1e-6
 """Values and curves are kept with six decimals."""
-adders = models(positions="digit-place", vocab_size=16, body="looped")
+adders = models(positions="place", vocab_size=16, body="looped")
 
 
 def parallel(model: LoopLM) -> LoopLM:

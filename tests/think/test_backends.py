@@ -72,7 +72,7 @@ def test_the_reference_is_the_model(model: LoopLM, tokens: Tensor, rule: Halting
 
 @pytest.mark.spec("kernels.backends", "kernels.reference")
 @given(
-    models(layers=1, kv_heads=None, place_strict=False, positions="digit-place"),
+    models(layers=1, kv_heads=None, place_strict=False, positions="place"),
     texts(min_rows=2),
     known_rules(),
     st.integers(1, 5),

@@ -23,7 +23,7 @@ PAD, NEVER = 14, -1
 
 
 @pytest.mark.spec("architecture.cache", "architecture.padding", "halting.kv-publish")
-@given(models(positions="digit-place"), texts(min_rows=2), halting_rules(), st.integers(1, 4), st.data())
+@given(models(positions="place"), texts(min_rows=2), halting_rules(), st.integers(1, 4), st.data())
 def test_decoding_equals_rereading_each_row_alone(
     model: LoopLM, tokens: Tensor, rule: HaltingRule, count: int, data: st.DataObject
 ) -> None:
@@ -42,7 +42,7 @@ def test_decoding_equals_rereading_each_row_alone(
 
 
 @pytest.mark.spec("architecture.cache")
-@given(models(positions="digit-place"), texts(min_rows=3), st.integers(3, 6), st.data())
+@given(models(positions="place"), texts(min_rows=3), st.integers(3, 6), st.data())
 def test_a_stop_token_cuts_its_row_and_changes_no_other(model: LoopLM, tokens: Tensor, count: int, data: st.DataObject) -> None:
     endless = generate(model, tokens, halting=Fixed(2), max_new_tokens=count, stop_token=NEVER)
     stop = data.draw(st.sampled_from([token for row in endless.tokens for token in row[1:]]))

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def tiny(**training: object) -> Preset:
     settings = {"steps": 8, "batch_size": 4, "warmup_steps": 2} | training
-    model = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 16, "positions": "digit-place", "digit_ids": range(10)}
+    model = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 16, "positions": "place", "place_ids": range(10)}
     return parse(Preset, {"name": "tiny", "title": "for tests", "model": model, "training": settings}, where="test")
 
 
@@ -184,7 +184,7 @@ def test_training_scores_slots_by_their_distance(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.spec("training.weight-decay")
 def test_weight_decay_applies_to_matrices_only() -> None:
-    learned = {"loop_signal": "learned", "norm": "layer", "positions": "learned", "max_positions": 9, "digit_ids": ()}
+    learned = {"loop_signal": "learned", "norm": "layer", "positions": "learned", "max_positions": 9, "place_ids": ()}
     model = build_model(replace(load_preset("first-light").model, **learned))  # type: ignore[arg-type]
     groups = {group["weight_decay"]: group["params"] for group in make_optimizer(model, TrainingConfig()).param_groups}
     names = {id(p): name for name, p in model.named_parameters()}

@@ -31,49 +31,27 @@ from looplm.shapes import Float, Int
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Depth:
-    """Measure parallel adders; a few minutes each."""
+def measure_depth(runs: Sequence[str], out: Path, *, n: int, digits: int, chains: int, seed: int) -> None:
+    """Measure models one after another, and write all numbers to a new file."""
+    results = [_measured(load(run), n, digits, chains, seed) for run in runs]
+    write_file(out, to_json({"schema": SCHEMA, "results": results}))
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Runs or checkpoints."""
-    out: Path
-    """Where the numbers go; the file must not exist."""
-    n: int = 1000
-    """Problems of each set; a twentieth of it for each length of chain, a quarter for each kind of offer."""
-    digits: int = 24
-    chains: int = 20
-    """Longest chain asked for."""
-    seed: int = 5
-    """Fixes the problems."""
 
-    def run(self) -> None:
-        """Measure each model in turn."""
-        refuse_existing(self.out)
-        results = [self.measure(load(run), read_card(run)["provenance"]["seed"]) for run in self.runs]
-        write_file(self.out, to_json({"schema": SCHEMA, "results": results}))
-
-    def measure(self, model: LoopLM, seed: int) -> dict[str, Any]:
-        """All numbers of one model."""
-        assert model.preset is not None
-        halting = model.preset.halting
-        return {
-            "preset": model.preset.name,
-            "seed": seed,
-            "evaluation": {
-                "seed": self.seed,
-                "digits": self.digits,
-                "settings": as_table(model.preset.halting),
-                **circumstances(model.embedding.weight.device),
-            },
-            "chain": loops_by_chain(model, halting, self.digits, self.chains, max(1, self.n // 20), self.seed),
-            "saved": work_saved(model, halting, test_set("carry-heavy", self.digits, self.n, self.seed)),
-            "offers": [
-                {"set": kind, **row}
-                for kind in TEST_KINDS
-                for row in offers(model, halting, test_set(kind, self.digits, max(1, self.n // 4), self.seed + 1))
-            ],
-        }
+def _measured(adder: Trained, n: int, digits: int, chains: int, seed: int) -> dict[str, Any]:
+    """All numbers of one model."""
+    halting = adder.recipe.halting
+    return {
+        "preset": adder.recipe.name,
+        "seed": adder.provenance["seed"],
+        "evaluation": {"seed": seed, "digits": digits, "settings": as_table(halting), **circumstances(adder.model.device)},
+        "chain": loops_by_chain(adder, halting, digits, chains, max(1, n // 20), seed),
+        "saved": work_saved(adder, halting, test_set("carry-heavy", digits, n, seed)),
+        "offers": [
+            {"set": kind, **row}
+            for kind in adder.recipe.task.suites
+            for row in offers(adder, halting, test_set(kind, digits, max(1, n // 4), seed + 1))
+        ],
+    }
 
 
 def loops_by_chain(model: LoopLM, halting: HaltingRule, digits: int, longest: int, n: int, seed: int) -> dict[str, Any]:
@@ -231,19 +209,3 @@ def _percent(part: int, whole: int) -> str:
 def _cost(solved: Tensor, work: Tensor, elapsed_s: float | None = None) -> dict[str, Any]:
     cost = {"correct": int(solved.sum()), "block_evaluations": round(float(work.mean()), 2)}
     return cost if elapsed_s is None else cost | {"elapsed_s": round(elapsed_s, 2)}
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Draw loops against the carry chain from measured numbers."""
-
-    results: Annotated[Path, tyro.conf.Positional]
-    figure: Annotated[Path, tyro.conf.Positional]
-
-    def run(self) -> None:
-        """Write .svg and .png."""
-        save_figure(depth_figure(read_depth(self.results)), self.figure)
-
-
-if __name__ == "__main__":
-    tyro.cli(Annotated[Depth, tyro.conf.subcommand("measure")] | Annotated[Draw, tyro.conf.subcommand("draw")]).run()

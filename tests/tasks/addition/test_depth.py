@@ -67,7 +67,7 @@ def parallel(model: LoopLM) -> LoopLM:
     return model
 
 
-@given(models(positions="digit-place", vocab_size=16, body="looped"))
+@given(models(positions="place", vocab_size=16, body="looped"))
 def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: LoopLM) -> None:
     rule = ByRole(TwoEqualArgmaxes(5), StateChange(5, epsilon=1e9))
     found = work_saved(parallel(model), rule, test_set("uniform", 2, 8, seed=1))
@@ -78,7 +78,7 @@ def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: Lo
     assert len(found["full_prompt"]["correct_after_each_loop"]) == 5
 
 
-@given(models(positions="digit-place", vocab_size=16, body="looped"))
+@given(models(positions="place", vocab_size=16, body="looped"))
 def test_with_fixed_loops_all_offers_are_one(model: LoopLM) -> None:
     rows = offers(parallel(model), ByRole(Fixed(3), Fixed(3)), test_set("uniform", 2, 4, seed=1))
     assert [row["offer"] for row in rows] == list(get_args(Offer))

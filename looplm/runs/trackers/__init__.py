@@ -1,0 +1,2 @@
+"""placeholder"""
+def open_tracker(*a): raise NotImplementedError
