@@ -67,7 +67,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.config import load_preset
+from looplm.train.recipe import load_recipe
 from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
@@ -141,7 +141,7 @@ print("place", *(f"{place:5}" for place in places.tolist()))
 
 # %%
 adder = looplm.load("adder")
-rope = looplm.LoopLM(load_preset("first-light-rope").model)  # only what it sees
+rope = looplm.LoopLM(load_recipe("first-light-rope").model)  # only what it sees
 longer = problems_of([parse_problem("68915+62898")])
 tokens = write(longer, "double-reversed").tokens
 fig, both = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
@@ -184,7 +184,7 @@ assert seen["RoPE"].sum() > seen["digit places 자릿수 위치"].sum()
 # 긴 합은 물론 길이만으로도 새것이다.
 
 # %%
-preset = load_preset("first-light")
+preset = load_recipe("first-light")
 trained = draw_training(5000, preset.data, torch.Generator().manual_seed(0))
 assert not held_out(trained).any()
 assert torch.equal(held_out(swap(trained)), held_out(trained))

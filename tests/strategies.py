@@ -15,8 +15,8 @@ from looplm.loop.halting.gate import Gate
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
-from looplm.models.looped import LoopLM
 from looplm.models import build_model
+from looplm.models.looped import LoopLM
 
 VOCABULARY = 15
 LONGEST = 12

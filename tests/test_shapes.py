@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from typeguard import TypeCheckError, typechecked
 
-from looplm.tasks.addition.problems import add, problems_of
 from looplm.layers.positions import places_in_runs
 from looplm.loop.injection import inject
 from looplm.shapes import Bool, Float, Int, Shape
+from looplm.tasks.addition.problems import add, problems_of
 
 
 @typechecked

@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from looplm.config import ModelConfig, TrainingConfig, as_table
-from looplm.runs.provenance import circumstances
+from looplm.config import ModelConfig
 from looplm.files import to_json, write_file
 from looplm.hardware.detect import best_time, detect
-from looplm.train.execution import Execution
 from looplm.hardware.live import LiveBytes
 from looplm.hardware.plan import Speed, decode_speed, prefill_speed, training_speed
 from looplm.hardware.profile import Profile
@@ -29,8 +27,12 @@ from looplm.hardware.setting import Setting, training_peak
 from looplm.hardware.workload import Workload, find_workload
 from looplm.loop.cache import KVCache
 from looplm.loop.halting.fixed import Fixed
-from looplm.models.looped import LoopLM
 from looplm.models import build_model
+from looplm.models.looped import LoopLM
+from looplm.runs.provenance import circumstances
+from looplm.settings import as_table
+from looplm.train.config import TrainingConfig
+from looplm.train.execution import Execution
 from looplm.train.loss import answer_loss
 from looplm.train.parts import backward_in_parts
 from looplm.train.trainer import make_optimizer

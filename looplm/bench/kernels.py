@@ -18,11 +18,11 @@ from looplm_kernels.loop_grid import loop_grid
 from looplm_kernels.state import TILE, Rule, State, empty
 from looplm_kernels.weights import Weights
 
-from looplm.think.backends import Backend
 from looplm.bench.timing import Clock, Run, Spread, cuda_clock, ratio, rounds
 from looplm.bench.torch_loop import TorchLoop
 from looplm.errors import InputError
 from looplm.runs.provenance import commit
+from looplm.think.backends import Backend
 
 SCHEMA = 1
 PROMPT, LOOPS, VOCABULARY, GROUP = 32, 12, 64, 4

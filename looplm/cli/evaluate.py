@@ -39,9 +39,9 @@ class Eval:
         """Evaluate each model in turn."""
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
+        from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.evaluation import evaluate_checkpoint
         from looplm.runs.results import control_results, make_summary
-        from looplm.files import refuse_existing, to_json, write_file
 
         if not self.models:
             raise InputError("no model was given; give a run, a checkpoint, or the name of a shipped model, such as adder.")
@@ -88,6 +88,7 @@ class Report:
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
         from looplm.evaluate.figures import accuracy_figure, save_figure
+        from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.results import (
             as_markdown,
             by_preset,
@@ -98,7 +99,6 @@ class Report:
             read_summary,
             trained_range,
         )
-        from looplm.files import refuse_existing, to_json, write_file
 
         if not self.summaries:
             raise InputError("no summary was given; give a run folder or the summary.json of one.")

@@ -83,9 +83,7 @@ class Train:
                 on_message=display.on_message,
             )
             try:
-                result = run_recipe(
-                    recipe, self.seed, folder, device, execution=execution, keeping=keeping, resume=self.resume
-                )
+                result = run_recipe(recipe, self.seed, folder, device, execution=execution, keeping=keeping, resume=self.resume)
             except Stopped as stopped:
                 raise Stopped(stopped.signum, f"{stopped} To go on: {self._again(folder)}") from None
         console = output()

@@ -88,9 +88,7 @@ def _in_place(model: LoopLM, task: Task, prompts: Sequence[Prompt], halting: Hal
     first_slot = torch.tensor([width - prompt.slots for prompt in prompts])
     answer = torch.arange(width) >= first_slot[:, None]
     device, chosen = model.device, choose(backend, model, halting)
-    thinking = begin(
-        model, tokens.to(device), halting, real=real.to(device), answer=answer.to(device), backend=chosen.name
-    )
+    thinking = begin(model, tokens.to(device), halting, real=real.to(device), answer=answer.to(device), backend=chosen.name)
     while bool(thinking.running.any()):
         thinking.advance()
     made = []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from looplm.errors import InputError
 from looplm.layers.block import Layer
-from looplm.layers.positions import PlacePositions, LearnedPositions, RotaryPositions
+from looplm.layers.positions import LearnedPositions, PlacePositions, RotaryPositions
 from looplm.loop.halting import Bounded, ByRole, HaltingRule
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed

@@ -87,7 +87,9 @@ def trace_text(model: LoopLM, task: Task, text: str, halting: HaltingRule, hook:
     """
     prompt, rules, symbols = task.prompt(text), ByRole.of(halting), task.vocabulary.symbols
     if len(prompt.tokens) > MAX_TRACED_TOKENS:
-        raise InputError(f"a trace shows texts of at most {MAX_TRACED_TOKENS} tokens: got {len(prompt.tokens)}; give a shorter one.")
+        raise InputError(
+            f"a trace shows texts of at most {MAX_TRACED_TOKENS} tokens: got {len(prompt.tokens)}; give a shorter one."
+        )
     (response,) = respond(model, task, [text], rules)
     if prompt.slots:
         ids, first_answer = prompt.tokens, len(prompt.tokens) - prompt.slots

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.config import ModelConfig
-from looplm.layers.positions import PlacePositions, RotaryPositions, places_in_runs, make_positions
+from looplm.layers.positions import PlacePositions, RotaryPositions, make_positions, places_in_runs
 from looplm.spec import oracle
 
 architecture = oracle("architecture")

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from strategies import simple_rules
 from torch import Tensor
 
-from looplm.config import load_preset, parse
 from looplm.errors import InputError
-from looplm.loop.halting import Bounded, ByRole, Evidence, HaltingRule, observe, parse_halting
+from looplm.loop.halting import ByRole, Evidence, HaltingRule, observe, parse_halting
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.gate import Gate
+from looplm.settings import parse
 from looplm.spec import oracle
+from looplm.train.recipe import load_recipe
 
 halting = oracle("halting")
 
@@ -260,7 +261,7 @@ def test_a_setting_that_means_nothing_is_refused_by_name(settings: dict[str, Any
 
 
 def test_restarts_need_the_input_at_every_loop() -> None:
-    preset = load_preset("first-light")
+    preset = load_recipe("first-light")
     model = vars(preset.model) | {"injection": "first"}
     table = {"name": "x", "title": "x", "model": model, "training": {"restart_share": 0.5}}
     with pytest.raises(InputError, match=r"restart_share` must be 0 with `model\.injection = 'first'`"):

@@ -13,8 +13,8 @@ from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
-from looplm.models.looped import LoopLM, Offer, Thoughts
 from looplm.models import build_model
+from looplm.models.looped import LoopLM, Offer, Thoughts
 
 
 # float64: sums of at most a few hundred products of numbers near 1, over at most 5 loops of 3 layers (architecture, Questions)

@@ -13,9 +13,7 @@ from strategies import Scattered, halting_rules, masks, models, texts
 from torch import Tensor
 
 import looplm
-from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.errors import InputError
-from looplm.think.generate import generate, pad_left
 from looplm.loop.halting import Bounded, ByRole, HaltingRule
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
@@ -25,7 +23,9 @@ from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
+from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.think.batched import Thinking
+from looplm.think.generate import generate, pad_left
 
 kernels, halting = oracle("kernels"), oracle("halting")
 NEVER = -1

@@ -1,2 +1,5 @@
 """placeholder"""
-def open_tracker(*a): raise NotImplementedError
+
+
+def open_tracker(*a):
+    raise NotImplementedError

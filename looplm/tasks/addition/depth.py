@@ -6,27 +6,24 @@ against the smallest fixed number of loops that is as accurate? What may a halte
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import torch
-import tyro
 from torch import Tensor
 
-from looplm.runs.checkpoint import load, read_card
-from looplm.config import as_table
-from looplm.tasks.addition.problems import PAD, Problems
-from looplm.tasks.addition.sets import chain_set, test_set
 from looplm.evaluate.scores import TEST_KINDS, exact_match
-from looplm.evaluate.figures import depth_figure, save_figure
+from looplm.files import to_json, write_file
 from looplm.lab.measures import questions_of, rank_correlation, solved_after_each_loop
-from looplm.runs.provenance import circumstances
-from looplm.files import refuse_existing, to_json, write_file
 from looplm.loop.halting import ByRole, HaltingRule
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM, Offer
+from looplm.runs.checkpoint import load
+from looplm.runs.provenance import circumstances
+from looplm.settings import as_table
 from looplm.shapes import Float, Int
+from looplm.tasks.addition.problems import PAD, Problems
+from looplm.tasks.addition.sets import chain_set, test_set
 
 SCHEMA = 1
 

@@ -2,17 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from itertools import count as count_from
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from looplm.draws import Draw
+from looplm.errors import InputError
+from looplm.files import new_folder
 from looplm.tasks.addition.problems import EOS, SYMBOLS, Format, Problems, add, decimal, write
 from looplm.tasks.addition.sets import draw_training, test_set
-from looplm.errors import InputError
-from looplm.draws import Draw
-from looplm.files import new_folder
 
 if TYPE_CHECKING:
     from looplm.tasks.addition import Addition

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from looplm.evaluate.figures import FIGURE_STYLE, LINE_STYLES
+from looplm.evaluate.figures import FIGURE_STYLE
 
 
 def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch import Tensor
 
-from looplm.errors import InputError
 from looplm.draws import Draw
+from looplm.errors import InputError
 from looplm.shapes import Int
 from looplm.tasks.addition.problems import MAX_DIGITS, Problems, held_out
 from looplm.tasks.addition.random import FromDraw, FromGenerator, Random

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,10 +47,10 @@ class Solve:
 
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
-        from looplm.think.backends import choose
-        from looplm.tasks.addition.problems import parse_problem
         from looplm.errors import InputError
+        from looplm.tasks.addition.problems import parse_problem
         from looplm.tasks.addition.solve import solve
+        from looplm.think.backends import choose
         from looplm.train.execution import refuse_generation, with_products
 
         lines, whole_file = self._lines()
@@ -131,7 +131,8 @@ class Data:
 
     def run(self) -> int:
         """Draw, and write train.parquet and test.parquet."""
-        from looplm.config import DataConfig, parse
+        from looplm.settings import parse
+        from looplm.tasks.addition import Addition
         from looplm.tasks.addition.export import export
 
         settings = {"format": self.format, "min_digits": self.min_digits, "max_digits": self.max_digits}
