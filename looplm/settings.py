@@ -108,7 +108,9 @@ def read_extended(name_or_path: str, find: Callable[[str], Path]) -> Table:
     Raises:
         InputError: if a file is missing or wrong, or the files extend each other in a circle.
     """
-    tables, seen, here = [], [], name_or_path
+    tables: list[Table] = []
+    seen: list[Path] = []
+    here = name_or_path
     base: Path | None = None
     while True:
         path = _path_of(here, base) if here.endswith(".toml") else find(here)

@@ -4,8 +4,8 @@ A task is a folder in looplm/tasks, or a class of one's own that a recipe names 
 dataclass of its settings, made from the recipe's table `[task]`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 import torch
@@ -60,13 +60,11 @@ class Batch:
         return len(self.tokens)
 
     def __getitem__(self, rows: slice | Tensor) -> "Batch":
-        picked = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: None if value is None else value[rows] for name, value in picked.items()})
+        return self._each(lambda value: value[rows])
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: None if value is None else value.to(device) for name, value in moved.items()})
+        return self._each(lambda value: value.to(device))
 
     def parts(self, rows: int) -> Iterator["Batch"]:
         """The rows in order, at most so many at a time, each part cut to its longest row."""
@@ -76,8 +74,11 @@ class Batch:
 
     def cut(self, width: int) -> "Batch":
         """The first so many columns."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: None if value is None else value[:, :width] for name, value in kept.items()})
+        return self._each(lambda value: value[:, :width])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        distance = None if self.distance is None else change(self.distance)
+        return Batch(change(self.tokens), change(self.targets), change(self.scored), change(self.real), distance)
 
 
 @dataclass(frozen=True)

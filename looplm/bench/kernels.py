@@ -165,7 +165,7 @@ def measure_adder(
     """The shipped adder's own halting: the same sums solved on a slow and on a fast backend, all of generating included."""
     import looplm
 
-    adder = looplm.load("adder").to(device)
+    adder = looplm.load("adder", device)
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(10**7, 10**8, (sums, 2), generator=generator).tolist()
     problems = [f"{a}+{b}" for a, b in pairs]

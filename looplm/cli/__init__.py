@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     handlers = _heed_signals()
     try:
         choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands().items()]
-        command = tyro.cli(
-            functools.reduce(operator.or_, choices),
+        command: Any = tyro.cli(
+            functools.reduce(operator.or_, choices),  # type: ignore[call-overload]
             prog="looplm",
             description=f"LoopLM {looplm.__version__}: a looped language model to read, run, test and cite.",
             args=arguments,

@@ -95,9 +95,8 @@ class Report:
             comparison_table,
             figure_lines,
             make_summary,
-            others_by_digits,
+            others_by_size,
             read_summary,
-            trained_range,
         )
 
         if not self.summaries:
@@ -116,6 +115,9 @@ class Report:
         else:
             print_comparison(console, groups[main], controls)
         if self.figure:
-            figure = accuracy_figure(figure_lines(groups[main], controls), trained_range(groups[main][0]), others_by_digits())
+            first = groups[main][0]
+            figure = accuracy_figure(
+                figure_lines(groups[main], controls), tuple(first["trained_sizes"]), first["axis"], others_by_size(first)
+            )
             console.print("wrote " + " and ".join(map(str, save_figure(figure, self.figure))))
         return 0

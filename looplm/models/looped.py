@@ -100,7 +100,8 @@ class LoopLM(nn.Module):
 
         Spec: [training.weight-decay][].
         """
-        return [self.embedding.weight, *(m.weight for m in self.modules() if isinstance(m, nn.Linear))]
+        linear_layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        return [layer.get_parameter("weight") for layer in (self.embedding, *linear_layers)]
 
     def blocks(self) -> list[nn.Module]:
         """The units that may be compiled, computed again in the backward pass, or sharded."""

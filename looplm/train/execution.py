@@ -60,7 +60,7 @@ class Execution:
             for layer in model.blocks():  # an attribute of the instance, in front of the class's method
                 layer.forward = partial(_computed_again, layer.forward)  # type: ignore[method-assign]
         if self.recompute_loops:
-            model.step = partial(_computed_again, model.step)  # type: ignore[method-assign]
+            model.step = partial(_computed_again, model.step)
         return model
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:

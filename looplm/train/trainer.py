@@ -1,7 +1,7 @@
 """One training loop for every task, body and recipe."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from looplm.layers.dropout import dropping
 from looplm.models import build_model
 from looplm.models.looped import LoopLM
 from looplm.task import Batch, Task
+from looplm.train.config import TrainingConfig
 from looplm.train.execution import Execution
 from looplm.train.loops import LoopPlan, draw_plan, starting_state, state_noise
 from looplm.train.objective import Objective, make_objective
@@ -104,28 +105,9 @@ class Trainer:
 
         Spec: [hardware.parts][], [training.keyed-randomness][].
         """
-        rows = rows or range(len(batch))
         objective = make_objective(batch, plan, self.config, self.model.reach, self.task.vocabulary.unknown)
-        size, loss = -(-len(rows) // self.execution.parts), 0.0
-        for start in range(rows.start, rows.stop, size):
-            part = self._loss(batch, objective, plan, slice(start, min(start + size, rows.stop)))
-            self.scaler.scale(part).backward()
-            loss += part.item()
-        return loss
-
-    def _loss(self, batch: Batch, objective: Objective, plan: LoopPlan, rows: slice) -> Tensor:
-        config, model, numbers = self.config, self.model, list(range(rows.start, rows.stop))
-        with self.execution.products(model.device):
-            before = starting_state(model, batch.tokens, plan, config, self.draw("restart"), rows)
-            noise = state_noise(config.state_noise, self.draw("noise"), numbers)
-            with dropping(config.dropout, self.draw("dropout"), numbers):
-                states = model.states(batch.tokens[rows], plan.num_loops, before, noise)
-                losses = [
-                    objective.loss(l - plan.first_scored, h, rows, model.read)
-                    for l, h in enumerate(states, 1)
-                    if l >= plan.first_scored
-                ]
-        return torch.stack(losses).sum()
+        passed = (self.model, batch, objective, plan, self.config, self.execution)
+        return add_gradient(*passed, draw=self.draw, rows=rows or range(len(batch)), scale=self.scaler.scale)
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -175,6 +157,53 @@ class Trainer:
         if progress["scaler"]:
             self.scaler.load_state_dict(progress["scaler"])
         self._batches = None
+
+
+def add_gradient(
+    model: LoopLM,
+    batch: Batch,
+    objective: Objective,
+    plan: LoopPlan,
+    config: TrainingConfig,
+    execution: Execution,
+    *,
+    draw: Callable[[str], Draw],
+    rows: range,
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> float:
+    """Add the gradient of the share that some rows have in a batch's mean loss, part by part; gives that share.
+
+    Args:
+        model: in training.
+        batch: the whole one, from which restarts take other problems' states.
+        objective: of the batch.
+        plan: of the batch.
+        config: of the training.
+        execution: into how many parts the rows are cut, and how products are computed.
+        draw: gives the key of each use of randomness.
+        rows: of the batch.
+        scale: of a loss, before its gradient is taken.
+    """
+    size, loss = -(-len(rows) // execution.parts), 0.0
+    for start in range(rows.start, rows.stop, size):
+        part = slice(start, min(start + size, rows.stop))
+        numbers = list(range(part.start, part.stop))
+        with execution.products(model.device):
+            before = starting_state(model, batch.tokens, plan, config, draw("restart"), part)
+            noise = state_noise(config.state_noise, draw("noise"), numbers)
+            with dropping(config.dropout, draw("dropout"), numbers):
+                states = model.states(batch.tokens[part], plan.num_loops, before, noise)
+                losses = [
+                    objective.loss(l - plan.first_scored, h, part, model.read)
+                    for l, h in enumerate(states, 1)
+                    if l >= plan.first_scored
+                ]
+        whole = torch.stack(losses).sum()
+        del losses, states, before
+        scale(whole).backward()
+        loss += whole.item()
+        del whole
+    return loss
 
 
 class _Steps(Dataset[Batch]):

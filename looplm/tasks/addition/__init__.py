@@ -1,7 +1,7 @@
 """Addition: sums of decimal numbers, trained short and tested long."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass

@@ -41,7 +41,7 @@ def export(
     with new_folder(folder) as draft:
         train = Dataset.from_dict(_columns(_distinct(count, task, seed), task.format, "train"))
         tests = [
-            Dataset.from_dict(_columns([test_set(kind, digits, test_count, seed)], config.format, kind))
+            Dataset.from_dict(_columns([test_set(kind, digits, test_count, seed)], task.format, kind))
             for kind in ("uniform", "carry-heavy")
             for digits in test_digits
         ]

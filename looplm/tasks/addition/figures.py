@@ -1,6 +1,6 @@
 """Loops against the carry chain, drawn from what was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl

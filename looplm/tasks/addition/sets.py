@@ -53,7 +53,7 @@ def _draw_training(task: "Addition", random: Random) -> Problems:
     return _with_carries(drawn, nine, generating, random)
 
 
-def test_set(kind: TestKind, digits: int, count: int, seed: int) -> Problems:
+def test_set(kind: str, digits: int, count: int, seed: int) -> Problems:
     """A test set: both operands have exactly `digits` digits, and every pair is held out from training.
 
     Spec: [addition.uniform-set][], [addition.carry-heavy-set][], [addition.held-out][].

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -60,8 +60,8 @@ class Solve:
         device = self.on.take(profile)
         adder, halting = _load(self.model, self.mode, self.stop, device)
         if profile:
-            model = with_products(model, profile)
-        chosen = choose(self.backend, model, halting)
+            adder = replace(adder, model=with_products(adder.model, profile))
+        chosen = choose(self.backend, adder.model, halting)
         if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
             notes().print(f"the loop runs in torch: {chosen.why}")
         solved = bad = right = 0
@@ -77,7 +77,7 @@ class Solve:
             if profile and problems and not self.on.force:
                 longest = 2 * max(map(len, problems)) + 2
                 refuse_generation(adder.model, len(problems), longest, halting.max_loops, profile)
-            for solution in solve(model, problems, halting, self.backend) if problems else []:
+            for solution in solve(adder, problems, halting, self.backend) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text, flush=not whole_file)
