@@ -187,7 +187,7 @@ class LoopLM(nn.Module):
         state: Tensor = self.state_norm(self.block(u, view, remember, readers))
         return state
 
-    def read(self, h: Annotated[Tensor, Float("B T D")]) -> Annotated[Tensor, Float("B T V")]:
+    def read(self, h: Annotated[Tensor, Float("... D")]) -> Annotated[Tensor, Float("... V")]:
         """Logits of each next token, through the embedding's own weights.
 
         Spec: [architecture.tied-head][].

@@ -1,29 +1,33 @@
 """Running as a profile says changes how a run is computed, and nothing that is learned from."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from looplm.train.loss import answer_loss
-from looplm.train.parts import backward_in_parts
 from strategies import VOCABULARY, models
 from torch import Tensor
 
+from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.hardware.profile import Profile, load_profile
 from looplm.hardware.setting import Setting, choose, training_peak
-from looplm.hardware.workload import Workload, workload_of
+from looplm.hardware.workload import Workload
 from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.runs.run import run_preset
-from looplm.settings import parse
+from looplm.runs.run import run_recipe
 from looplm.spec import oracle
+from looplm.task import Batch
+from looplm.train.config import TrainingConfig
 from looplm.train.execution import Execution, limit_memory, plan_execution, refuse_generation, with_products
-from looplm.train.recipe import Recipe, load_recipe
-from looplm.train.trainer import train
+from looplm.train.loops import LoopPlan
+from looplm.train.objective import make_objective
+from looplm.train.recipe import load_recipe
+from looplm.train.trainer import Trainer, add_gradient, run_steps
+from looplm.train.workloads import find_workload, workload_of
 
 spec = oracle("hardware")
 CPU = torch.device("cpu")
@@ -34,9 +38,12 @@ def with_memory(profile: Profile, needed: int) -> Profile:
     return replace(profile, memory_gib=needed / 2**30, use=replace(profile.use, memory_share=1.0))
 
 
-def gradients(model: LoopLM, tokens: Tensor, scored: Tensor, parts: int) -> tuple[float, list[Tensor]]:
+def gradients(model: LoopLM, tokens: Tensor, scored: Tensor, execution: Execution | None = None) -> tuple[float, list[Tensor]]:
     model.zero_grad()
-    loss = backward_in_parts(scored, parts, lambda rows: answer_loss(model(tokens[rows], 2), tokens[rows], scored[rows]))
+    batch, plan, config = Batch(tokens, tokens, scored, torch.ones_like(scored)), LoopPlan(2, 1), TrainingConfig()
+    objective, rows = make_objective(batch, plan, config, None), range(len(tokens))
+    passed = (model, batch, objective, plan, config, execution or Execution())
+    loss = add_gradient(*passed, draw=partial(Draw, 0), rows=rows)
     return loss, [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 
 
@@ -47,14 +54,15 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: LoopLM, rows: int
     tokens = torch.randint(0, VOCABULARY, (rows, 6), generator=generator)
     scored = torch.rand((rows, 6), generator=generator) < 0.3
     scored[0, 0] = True
-    loss, whole = gradients(model, tokens, scored, 1)
+    loss, whole = gradients(model, tokens, scored)
     size = -(-rows // parts)
     pieces = [(t, s) for t, s in zip(tokens.split(size), scored.split(size), strict=True) if s.any()]
     weights = spec.part_weights([int(s.sum()) for _, s in pieces])
-    assert sum(w * gradients(model, t, s, 1)[0] for w, (t, s) in zip(weights, pieces, strict=True)) == pytest.approx(
+    assert sum(w * gradients(model, t, s)[0] for w, (t, s) in zip(weights, pieces, strict=True)) == pytest.approx(
         loss, rel=1e-9
     )
-    in_parts, cut = gradients(Execution(recompute=again).prepare(model), tokens, scored, parts)
+    execution = Execution(parts=parts, recompute=again)
+    in_parts, cut = gradients(execution.prepare(model), tokens, scored, execution)
     assert in_parts == pytest.approx(loss, rel=1e-9)
     for ours, theirs in zip(cut, whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-10)
@@ -65,8 +73,8 @@ def test_parts_and_recomputing_learn_the_same() -> None:
     preset = load_recipe("first-light", {"training": {"steps": 3}})
 
     def learned(execution: Execution | None) -> tuple[list[int], dict[str, Tensor]]:
-        model, steps = train(preset, 3, CPU, execution)
-        return [step.loops for step in steps], model.state_dict()
+        trainer = Trainer(preset, 3, CPU, execution)
+        return [step.loops for step in run_steps(trainer)], trainer.model.state_dict()
 
     loops, plain = learned(None)
     for execution in (Execution(parts=5), Execution(parts=2, recompute=True)):
@@ -129,8 +137,6 @@ def test_a_refusal_names_the_nearest_setting_that_fits() -> None:
             plan_execution(size, with_memory(load_profile("cpu"), needed))
         return str(caught.value)
 
-    from looplm.hardware.workload import find_workload
-
     medium, one = replace(find_workload("medium"), context_tokens=2**15), Setting(rows=1, parts=64)
     recomputed = training_peak(medium, replace(one, recompute=True))
     assert "What fits: 1 row at a time, 64 parts a step, with --recompute" in why(medium, recomputed)
@@ -153,13 +159,10 @@ def test_generation_that_does_not_fit_is_refused() -> None:
 def test_a_run_logs_how_it_was_computed(tmp_path: Path) -> None:
     import json
 
-    from looplm.settings import as_table
-
-    table = as_table(load_recipe("first-light"))
-    table["training"] |= {"steps": 2, "batch_size": 4, "warmup_steps": 1}
-    table["evaluation"] = {"digits": [4], "problems_per_cell": 2}
-    preset = parse(Recipe, table, where="test")
-    run_preset(preset, 0, tmp_path / "run", CPU, execution=Execution(parts=2, profile="mine"))
+    small = {"training": {"steps": 2, "batch_size": 4}, "evaluation": {"sizes": [4], "problems_per_cell": 2}}
+    recipe = load_recipe("first-light", small)
+    run_recipe(recipe, 0, tmp_path / "run", CPU, execution=Execution(parts=2, dtype="bfloat16", profile="mine"))
     header = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[0])
-    assert header["execution"] == {"parts": 2, "dtype": "float32", "recompute": False, "compile": False, "profile": "mine"}
+    assert (header["execution"]["parts"], header["execution"]["profile"]) == (2, "mine")
+    assert header["dtype"] == header["execution"]["dtype"] == "bfloat16"
     assert any(citation.startswith("hardware.parts@") for citation in header["clauses"])

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from looplm.errors import InputError
 from looplm.models import build_model
-from looplm.settings import as_table, parse
+from looplm.settings import as_table
 from looplm.spec import oracle
 from looplm.train.config import GateConfig
 from looplm.train.gate import gate_loss, halting_weights, train_gate
-from looplm.train.recipe import Recipe, load_recipe
+from looplm.train.recipe import Recipe, load_recipe, parse_recipe
 
 spec = oracle("training")
 
@@ -22,7 +22,7 @@ def gated(name: str = "first-light", **gate: Any) -> Recipe:
     table = as_table(load_recipe(name))
     table["model"]["gate"], table["gate"] = True, {"steps": 3, "max_loops": 4} | gate
     table["training"] |= {"batch_size": 8}
-    return parse(Recipe, table, where="test")
+    return parse_recipe(table, where="test")
 
 
 @pytest.mark.spec("training.gate")
@@ -107,4 +107,4 @@ def test_a_gate_that_is_only_half_there_is_refused(change: dict[str, Any], messa
     for name, settings in change.items():
         table[name] = {**table.get(name, {}), **settings} if name != "halting" else settings
     with pytest.raises(InputError, match=message):
-        parse(Recipe, table, where="test")
+        parse_recipe(table, where="test")
