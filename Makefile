@@ -73,7 +73,7 @@ $(ADDERS:=.json):
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)
-	$(BIN)/python -m looplm.runs.ship adder $(ADDERS)
+	$(BIN)/looplm ship adder $(ADDERS)
 
 # The parallel adder: 5 seeds, measured on 1,000 sums a cell, and how deep it thinks.
 parallel: $(INSTALLED)
@@ -81,7 +81,7 @@ parallel: $(INSTALLED)
 	$(MAKE) -j2 $(PARALLEL:=.json)
 	rm -f docs/data/parallel.json docs/data/parallel-depth.json
 	$(BIN)/looplm report $(PARALLEL:=.json) --out docs/data/parallel.json
-	$(BIN)/python -m looplm.tasks.addition.depth measure $(PARALLEL) --out docs/data/parallel-depth.json
+	$(BIN)/looplm depth $(PARALLEL) --out docs/data/parallel-depth.json
 
 # The studies: what is trained and measured already, in runs/study, is taken as it is.
 STUDIES := x0 gate loops known
@@ -92,27 +92,27 @@ studies: $(INSTALLED)
 	done
 
 parallel-adder: $(INSTALLED)
-	$(BIN)/python -m looplm.runs.ship parallel-adder $(PARALLEL)
+	$(BIN)/looplm ship parallel-adder $(PARALLEL)
 
 $(PARALLEL:=.json):
 	$(BIN)/looplm eval $(basename $@) --n 1000 --seed 2 --out $@
 
 vectors: $(INSTALLED)
-	$(BIN)/python -m looplm.interop.vectors tests/vectors
+	$(BIN)/looplm conform --write tests/vectors
 
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
 	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
-	$(BIN)/looplm trace 99999999+1 --mode parallel --figure docs/figures/parallel-trace.svg
-	$(BIN)/python -m looplm.tasks.addition.depth draw docs/data/parallel-depth.json docs/figures/parallel-depth.svg
+	$(BIN)/looplm trace 99999999+1 --model parallel-adder --figure docs/figures/parallel-trace.svg
+	$(BIN)/looplm depth --out docs/data/parallel-depth.json --figure docs/figures/parallel-depth.svg
 	for study in $(STUDIES); do \
 		$(BIN)/looplm study $$study --summary docs/data/study-$$study.json --figures docs/figures > /dev/null || exit 1; \
 	done
 
 # Predicted beside measured memory and times, on this machine; pages and tests read the file.
 hardware: $(INSTALLED)
-	$(BIN)/python -m looplm.bench.hardware docs/data/hardware.json
+	$(BIN)/looplm bench hardware --out docs/data/hardware.json
 
 # The site. English is built first, because that build empties build/site.
 docs: $(INSTALLED)

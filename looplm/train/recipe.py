@@ -86,19 +86,7 @@ def _of_task_and_body(recipe: Recipe) -> Iterator[str]:
     longest = recipe.task.longest().tokens.shape[1]
     if model.max_positions and model.max_positions < longest:
         yield f"`model.max_positions` is {model.max_positions}, but training has texts of {longest} tokens"
-        return
-    for name in recipe.task.suites:
-        for size in recipe.evaluation.sizes:
-            try:
-                width = recipe.task.suite(name, size, recipe.evaluation.problems_per_cell, seed=0).tokens.shape[1]
-            except InputError as error:
-                yield f"the test set {name} of size {size} cannot be made: {str(error).rstrip('.')}"
-                continue
-            if 0 < model.max_positions < width:
-                yield (
-                    f"`model.max_positions` is {model.max_positions}, but the test set {name} of size {size} has texts of "
-                    f"{width} tokens; set `evaluation.sizes` to what fits, or more positions"
-                )
+
 
 
 def _of_training(recipe: Recipe) -> Iterator[str]:
@@ -153,7 +141,37 @@ def load_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
     """
     table = merge(read_extended(name_or_path, _shipped), changes or {})
     name = Path(name_or_path).stem
-    return parse_recipe({"title": name} | table | {"name": name}, where=f"recipe {name_or_path!r}")
+    recipe = parse_recipe({"title": name} | table | {"name": name}, where=f"recipe {name_or_path!r}")
+    check_test_sets(recipe)
+    return recipe
+
+
+def check_test_sets(recipe: Recipe) -> None:
+    """Refuse a recipe whose test sets cannot be made, or are longer than the model's positions.
+
+    Raises:
+        InputError: with every mistake.
+    """
+    if mistakes := list(_of_test_sets(recipe)):
+        raise InputError(f"recipe {recipe.name!r} is not valid: {'; '.join(mistakes)}.")
+
+
+def _of_test_sets(recipe: Recipe) -> Iterator[str]:
+    model, tested = recipe.model, recipe.evaluation
+    for name in recipe.task.suites:
+        for size in tested.sizes:
+            # of small problems there may be too few; of large ones a single one shows how long they are
+            count = tested.problems_per_cell if size == min(tested.sizes) else 1
+            try:
+                width = recipe.task.suite(name, size, count, seed=0).tokens.shape[1]
+            except InputError as error:
+                yield f"the test set {name} of size {size} cannot be made: {str(error).rstrip('.')}"
+                continue
+            if 0 < model.max_positions < width:
+                yield (
+                    f"`model.max_positions` is {model.max_positions}, but the test set {name} of size {size} has texts of "
+                    f"{width} tokens; set `evaluation.sizes` to what fits, or more positions"
+                )
 
 
 def parse_recipe(table: Mapping[str, Any], where: str) -> Recipe:
