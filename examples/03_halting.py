@@ -247,11 +247,14 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # %%
 parallel = looplm.load("parallel-adder").model
 problems = test_set("carry-heavy", digits=12, count=100, seed=5)
+by_hand = ask(problems, "double-reversed", "left-to-right")
+at_once = ask(problems, "double-reversed", "parallel")
 rest = StateChange(64, epsilon=0.1)
 thresholds = (0.5, 0.9, 0.99, 0.999, 0.9999)
 maps = {
     "digit by digit 한 자리씩": (
         adder,
+        by_hand,
         {
             "fixed, 1-6 loops": [Fixed(n) for n in (1, 2, 3, 4, 5, 6)],
             "confidence, prompt: all loops": [
@@ -264,6 +267,7 @@ maps = {
     ),
     "all at once 한꺼번에": (
         parallel,
+        at_once,
         {
             "fixed, 2-12 loops": [Fixed(n) for n in (2, 4, 6, 8, 10, 12)],
             "confidence": [
@@ -285,9 +289,9 @@ maps = {
 }
 fig, both = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
 found = {}
-for axes, (title, (model, ways)) in zip(both, maps.items(), strict=True):
+for axes, (title, (model, asked_so, ways)) in zip(both, maps.items(), strict=True):
     for (name, way), marker in zip(ways.items(), "osv^D", strict=False):
-        tried = [exact_match(model, asks[title], rule) for rule in way]
+        tried = [exact_match(model, asked_so, rule) for rule in way]
         found[title, name] = [int(made.solved.sum()) for made in tried]
         work = [made.block_evaluations.mean().item() for made in tried]
         right = [made.solved.double().mean().item() for made in tried]
@@ -374,7 +378,7 @@ by_prompt = {}
 for prompt in (1, 2, 6):
     ways = [ByRole(Fixed(loops), Fixed(prompt)) for loops in range(2, 7)]
     by_prompt[prompt] = [
-        int((~exact_match(adder, asks["digit by digit"], way).solved).sum()) for way in ways
+        int((~exact_match(adder, by_hand, way).solved).sum()) for way in ways
     ]
     print(f"prompt of {prompt}, answer of 2-6 loops: missed", *by_prompt[prompt])
 assert by_prompt[1][0] == 0 and by_prompt[1][-1] > 50

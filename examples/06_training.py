@@ -56,7 +56,6 @@ import json
 import math
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 
