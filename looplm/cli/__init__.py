@@ -64,6 +64,18 @@ def commands() -> dict[str, Any]:
     return found
 
 
+def parse(arguments: list[str]) -> Any:
+    """The command that the arguments ask for; it does not run yet. Leaves Python if they ask for help, or for nothing known."""
+    choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands().items()]
+    return tyro.cli(
+        functools.reduce(operator.or_, choices),  # type: ignore[call-overload]
+        prog="looplm",
+        description=f"LoopLM {looplm.__version__}: a looped language model to read, run, test and cite.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -75,15 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     handlers = _heed_signals()
     try:
-        choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands().items()]
-        command: Any = tyro.cli(
-            functools.reduce(operator.or_, choices),  # type: ignore[call-overload]
-            prog="looplm",
-            description=f"LoopLM {looplm.__version__}: a looped language model to read, run, test and cite.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        code: int = command.run()
+        code: int = parse(arguments).run()
         return code
     except InputError as error:
         fail(str(error))

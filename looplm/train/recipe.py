@@ -88,7 +88,6 @@ def _of_task_and_body(recipe: Recipe) -> Iterator[str]:
         yield f"`model.max_positions` is {model.max_positions}, but training has texts of {longest} tokens"
 
 
-
 def _of_training(recipe: Recipe) -> Iterator[str]:
     model, training, task = recipe.model, recipe.training, recipe.task
     if model.body == "static" and (training.min_loops, training.max_loops) != (1, 1):
