@@ -11,7 +11,7 @@ from torch import Tensor
 
 from looplm.config import load_preset, parse
 from looplm.errors import InputError
-from looplm.loop.halting import Bounded, ByRole, Evidence, HaltingRule, observe, parse_halting
+from looplm.loop.halting import ByRole, Evidence, HaltingRule, observe, parse_halting
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.gate import Gate

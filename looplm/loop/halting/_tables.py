@@ -37,6 +37,10 @@ def read_rule(rules: Choices[Any], table: Any, default: str) -> Any:
         rule = TypeAdapter(kind).validate_python({key: value for key, value in settings.items() if key in allowed})
     except ValidationError as error:
         mistakes += [_in_words(item, name) for item in error.errors()]
+    else:
+        if not (callable(rule) and hasattr(rule, "max_loops")):
+            problem = f"{name!r} is no halting rule: it needs `max_loops`, and to be called on Evidence"
+            mistakes.append((("rule",), problem, name))
     if mistakes:
         raise as_validation_error(mistakes)
     return rule
@@ -68,8 +72,8 @@ def _find(rules: Choices[Any], name: Any) -> Any:
         kind: Any = rules.find(name if isinstance(name, str) else repr(name))
     except InputError as error:
         raise as_validation_error([(("rule",), str(error).rstrip("."), name)]) from None
-    if not is_dataclass(kind) or not hasattr(kind, "__call__") or "max_loops" not in dir(kind) + [f.name for f in fields(kind)]:
-        problem = f"{name!r} is no halting rule; it must be a dataclass with `max_loops` that is called on Evidence"
+    if not is_dataclass(kind):
+        problem = f"{name!r} is no dataclass, so its settings cannot be read from a table"
         raise as_validation_error([(("rule",), problem, name)])
     return kind
 
