@@ -281,7 +281,7 @@ assert most[12] > most[4] > most[1]
 #
 # A model takes any shorter way that it is left. Our first ones solved 99999999 + 1 in three loops: the `=` sees the
 # lowest digits, every slot sees the `=`, and a carry born in the lowest place was known everywhere at once. So here
-# tokens that are no digits see no digits ([architecture.digit-place-strict][]), and a carry can only walk. The next ones
+# tokens that are no digits see no digits ([architecture.place-strict][]), and a carry can only walk. The next ones
 # were perfect on every chain up to three places and failed on five. Nothing in four digits forces a carry to look the
 # same after one place and after four, and so it did not: the models counted. Noise on the state during training
 # ([training.state-noise][]) blurs the count and leaves the carry. And a part of the batches starts from the state of
@@ -299,7 +299,7 @@ assert most[12] > most[4] > most[1]
 #
 # 모델은 남겨 둔 지름길을 반드시 찾아낸다. 처음의 모델들은 99999999 + 1을 세 루프 만에 풀었다. `=`가 가장 낮은 숫자들을
 # 보고 모든 빈칸이 `=`를 보므로, 가장 낮은 자리에서 태어난 올림을 어디서나 곧바로 알았던 것이다. 그래서 여기서는 숫자가
-# 아닌 토큰이 숫자를 보지 못하며([architecture.digit-place-strict][]), 올림은 걸어갈 수밖에 없다. 다음 모델들은 세
+# 아닌 토큰이 숫자를 보지 못하며([architecture.place-strict][]), 올림은 걸어갈 수밖에 없다. 다음 모델들은 세
 # 자리까지의 사슬에서는 완벽하고 다섯 자리에서는 실패했다. 네 자리 훈련에는 한 자리를 지난 올림과 네 자리를 지난 올림이
 # 같은 모습이어야 할 까닭이 없고, 실제로 같지 않았다. 모델은 세고 있었다. 훈련 중에 상태에 넣은
 # 잡음([training.state-noise][])은 센 수를 흐리고 올림만 남긴다. 그리고 배치의 일부는 *다른* 문제의 상태에서

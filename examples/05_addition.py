@@ -67,7 +67,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.config import load_preset
+from looplm.train.recipe import load_recipe
 from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
@@ -80,7 +80,7 @@ from looplm.tasks.addition.problems import (
 )
 from looplm.tasks.addition.sets import chain_set, draw_training, test_set
 from looplm.evaluate.scores import exact_match
-from looplm.layers.positions import digit_places
+from looplm.layers.positions import places_in_runs
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -103,7 +103,7 @@ for format in get_args(Format):
 # The order is half of it. The other half is how a token knows where it stands. The digits to be added, $a_i$ and $b_i$,
 # are far apart in the text, and the farther the longer the numbers are; a position counted from the beginning of the
 # text, or from each other, is new for every new length. What they share is their *place*. So the adders count places:
-# each digit has its index in its own number, from 1, and every other token has 0 ([architecture.digit-place][]).
+# each digit has its index in its own number, from 1, and every other token has 0 ([architecture.place][]).
 
 # %% [markdown] lang="ko"
 # `plain`에서는 답의 첫 숫자가 읽은 숫자 모두에 달려 있다. 맨 아래에서 올라온 올림이 거기까지 닿을 수 있기 때문이다.
@@ -115,17 +115,17 @@ for format in get_args(Format):
 # 차례는 절반일 뿐이다. 나머지 절반은 토큰이 제가 어디에 서 있는지를 어떻게 아는가이다. 더할 숫자 $a_i$와 $b_i$는 글에서
 # 멀리 떨어져 있고, 수가 길수록 더 멀다. 글의 처음부터 센 위치도, 서로의 사이를 센 위치도 길이가 바뀔 때마다 처음 보는
 # 것이 된다. 둘이 함께 가진 것은 *자리*이다. 그래서 덧셈 모델은 자리를 센다. 숫자는 제 수 안에서 1부터 센 순서를, 다른
-# 토큰은 0을 갖는다. 이것이 자릿수 위치(digit place)이다([architecture.digit-place][]).
+# 토큰은 0을 갖는다. 이것이 자릿수 위치(digit place)이다([architecture.place][]).
 
 # %%
 tokens = write(one, "double-reversed").tokens
-places = digit_places(tokens < 10, torch.ones_like(tokens, dtype=torch.bool))[0]
+places = places_in_runs(tokens < 10, torch.ones_like(tokens, dtype=torch.bool))[0]
 print("token", *(f"{SYMBOLS[token]:>5}" for token in tokens[0].tolist()))
 print("place", *(f"{place:5}" for place in places.tolist()))
 
 # %% [markdown] lang="en"
 # Attention adds a learned number for each difference of places $p$, the same wherever the two tokens stand, and cuts off
-# digits that are more than one place away ([architecture.digit-place-bias][], [architecture.digit-place-window][]):
+# digits that are more than one place away ([architecture.place-bias][], [architecture.place-window][]):
 #
 # $$\mathrm{score} = \frac{q \cdot k}{\sqrt{K}} + 10\, w_{p_k - p_q,\;\text{same number?}}, \qquad |p_k - p_q| \le 1$$
 #
@@ -133,7 +133,7 @@ print("place", *(f"{place:5}" for place in places.tolist()))
 
 # %% [markdown] lang="ko"
 # 어텐션(attention)은 두 자리 $p$의 차이마다 배운 수를 더하는데, 두 토큰이 어디에 있든 같은 수이다. 한 자리보다 멀리
-# 떨어진 숫자는 아예 보지 않는다([architecture.digit-place-bias][], [architecture.digit-place-window][]).
+# 떨어진 숫자는 아예 보지 않는다([architecture.place-bias][], [architecture.place-window][]).
 #
 # $$\mathrm{score} = \frac{q \cdot k}{\sqrt{K}} + 10\, w_{p_k - p_q,\;\text{same number?}}, \qquad |p_k - p_q| \le 1$$
 #
@@ -141,7 +141,7 @@ print("place", *(f"{place:5}" for place in places.tolist()))
 
 # %%
 adder = looplm.load("adder")
-rope = looplm.LoopLM(load_preset("first-light-rope").model)  # only what it sees
+rope = looplm.LoopLM(load_recipe("first-light-rope").model)  # only what it sees
 longer = problems_of([parse_problem("68915+62898")])
 tokens = write(longer, "double-reversed").tokens
 fig, both = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
@@ -184,7 +184,7 @@ assert seen["RoPE"].sum() > seen["digit places 자릿수 위치"].sum()
 # 긴 합은 물론 길이만으로도 새것이다.
 
 # %%
-preset = load_preset("first-light")
+preset = load_recipe("first-light")
 trained = draw_training(5000, preset.data, torch.Generator().manual_seed(0))
 assert not held_out(trained).any()
 assert torch.equal(held_out(swap(trained)), held_out(trained))
@@ -325,11 +325,11 @@ check_long_chain(a, b)
 print(f"{a} + {b} = {int(a) + int(b)}")
 
 # %% [markdown] lang="en"
-# **2.** Digit places are defined in one clause ([architecture.digit-place][]). Write them yourself, for a text such as
+# **2.** Digit places are defined in one clause ([architecture.place][]). Write them yourself, for a text such as
 # `879+754=5341`, in plain Python.
 
 # %% [markdown] lang="ko"
-# **2.** 자릿수 위치는 조항 하나가 정한다([architecture.digit-place][]). `879+754=5341` 같은 글에 대해, 파이썬만으로 직접
+# **2.** 자릿수 위치는 조항 하나가 정한다([architecture.place][]). `879+754=5341` 같은 글에 대해, 파이썬만으로 직접
 # 써 보자.
 
 
@@ -339,7 +339,7 @@ def check_places(places_of):
     drawn = test_set("uniform", digits=6, count=50, seed=3)
     for row, text in enumerate(write(drawn, "double-reversed").tokens):
         symbols = [SYMBOLS[token] for token in text.tolist() if token < 12]
-        expected = digit_places(text[None] < 10, text[None] < 14)[0]
+        expected = places_in_runs(text[None] < 10, text[None] < 14)[0]
         kept = [
             int(p)
             for p, token in zip(expected, text.tolist(), strict=True)

@@ -65,19 +65,19 @@ import torch
 
 import looplm
 from looplm.runs.checkpoint import read_card
-from looplm.config import EvaluationConfig, load_preset
+from looplm.train.recipe import EvaluationConfig, load_recipe
 from looplm.tasks.addition.problems import EOS, ask
 from looplm.tasks.addition.sets import draw_training
 from looplm.errors import InputError
 from looplm.runs.run import run_preset
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.train.loss import answer_loss
 from looplm.train.schedule import draw_plan, first_scored_loop, learning_rate
 from looplm.train.trainer import made_state, make_optimizer, train
 
 torch.set_num_threads(1)  # one thread, so that sums are added in one order
 torch.manual_seed(0)
-preset = load_preset("first-light")
+preset = load_recipe("first-light")
 generator = torch.Generator().manual_seed(0)
 problems = draw_training(preset.training.batch_size, preset.data, generator)
 question = ask(problems, preset.data.format, preset.data.mode)
@@ -133,7 +133,7 @@ axes.spines[["top", "right"]].set_visible(False)
 
 # %%
 short = replace(
-    load_preset(
+    load_recipe(
         "first-light",
         steps=300,
         batch_size=32,
@@ -261,7 +261,9 @@ else:
 def after_ten_steps(seed):
     """The embedding of a model that was trained for ten steps."""
     model, steps = train(
-        load_preset("first-light", steps=10, batch_size=16), seed, torch.device("cpu")
+        load_recipe("first-light", {"training": {"steps": 10, "batch_size": 16}}),
+        seed,
+        torch.device("cpu"),
     )
     for _ in steps:
         pass
@@ -295,7 +297,7 @@ assert not torch.equal(after_ten_steps(seed=3), after_ten_steps(seed=4))
 # 그 대신 가장 긴 합을 몇 퍼센트 잃는다. 그 프리셋의 배치 10,000개가 무엇을 할지 뽑아 보자.
 
 # %%
-parallel = load_preset("parallel")
+parallel = load_recipe("parallel")
 plans = [draw_plan(parallel.training, generator) for _ in range(10_000)]
 kinds = Counter(
     "0"

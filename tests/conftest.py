@@ -48,8 +48,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the evidence file, keeping what earlier runs saw of tests that still exist and were not run now."""
     if hasattr(session.config, "workerinput") or not _outcomes:
         return
-    from looplm.runs.provenance import commit
     from looplm.files import to_json, write_file
+    from looplm.runs.provenance import commit
     from looplm.spec.check import EVIDENCE, EVIDENCE_SCHEMA, checkout, read_evidence, sources_digest
 
     sources = sources_digest()

@@ -166,9 +166,9 @@ class OracleModel:
 
     def _score(self, tokens: list[int], head: int) -> Tensor:
         score = torch.zeros(1, len(tokens), dtype=torch.float64)
-        if self.config.positions != "digit-place":
+        if self.config.positions != "place":
             return score
-        digit = [token in self.config.digit_ids for token in tokens]
+        digit = [token in self.config.place_ids for token in tokens]
         place = architecture.places(digit)
         run = [digit[: i + 1].count(False) for i in range(len(digit))]
         for s in range(len(tokens)):

@@ -15,8 +15,8 @@ from looplm.loop.halting.gate import Gate
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
 
 VOCABULARY = 15
 LONGEST = 12
@@ -27,7 +27,7 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
     """Small models of every kind; keyword arguments fix settings."""
     heads = draw(st.integers(1, 4))
     kv_heads = draw(st.sampled_from([None, *(n for n in range(1, heads + 1) if heads % n == 0)]))
-    positions = fixed.get("positions") or draw(st.sampled_from(["none", "rope", "learned", "digit-place"]))
+    positions = fixed.get("positions") or draw(st.sampled_from(["none", "rope", "learned", "place"]))
     body = fixed.get("body") or draw(st.sampled_from(["looped", "looped", "static"]))
     drawn: dict[str, Any] = {
         "body": body,
@@ -41,10 +41,10 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
         "norm": draw(st.sampled_from(["rms", "layer"])),
         "positions": positions,
         "max_positions": LONGEST if positions == "learned" else 0,
-        "digit_ids": tuple(range(10)) if positions == "digit-place" else (),
+        "place_ids": tuple(range(10)) if positions == "place" else (),
         "place_reach": draw(st.integers(1, 3)),
         "place_window": draw(st.sampled_from([None, 0, 1, 2])),
-        "place_strict": positions == "digit-place" and draw(st.booleans()),
+        "place_strict": positions == "place" and draw(st.booleans()),
         "injection": draw(st.sampled_from(["every", "first"])),
         "loop_signal": "none" if body == "static" else draw(st.sampled_from(["none", "sinusoidal", "learned"])),
         "loop_signal_loops": draw(st.integers(1, 4)),

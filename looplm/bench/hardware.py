@@ -1,12 +1,11 @@
 """Predicted beside measured: memory of training steps, and times against the roofline of this machine.
 
-`make hardware` writes docs/data/hardware.json with it; pages and tests read that file.
+`looplm bench hardware --out docs/data/hardware.json` writes it; pages and tests read that file.
 """
 
 import multiprocessing
 import os
 import random
-import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -14,26 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from looplm.config import ModelConfig, TrainingConfig, as_table
-from looplm.runs.provenance import circumstances
-from looplm.files import to_json, write_file
+from looplm.config import ModelConfig
+from looplm.draws import Draw
 from looplm.hardware.detect import best_time, detect
-from looplm.train.execution import Execution
 from looplm.hardware.live import LiveBytes
 from looplm.hardware.plan import Speed, decode_speed, prefill_speed, training_speed
 from looplm.hardware.profile import Profile
 from looplm.hardware.setting import Setting, training_peak
-from looplm.hardware.workload import Workload, find_workload
+from looplm.hardware.workload import Workload
 from looplm.loop.cache import KVCache
 from looplm.loop.halting.fixed import Fixed
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
-from looplm.train.loss import answer_loss
-from looplm.train.parts import backward_in_parts
-from looplm.train.trainer import make_optimizer
+from looplm.runs.provenance import circumstances
+from looplm.settings import as_table
+from looplm.task import Batch
+from looplm.train.config import TrainingConfig
+from looplm.train.execution import Execution
+from looplm.train.loops import LoopPlan
+from looplm.train.objective import make_objective
+from looplm.train.optimizer import make_optimizer
+from looplm.train.trainer import add_gradient
+from looplm.train.workloads import find_workload
 
 SCHEMA = 1
 _CPU = torch.device("cpu")
@@ -57,13 +60,17 @@ def rehearse(workload: Workload, setting: Setting) -> Iterator[tuple[LoopLM, tor
     generator = torch.Generator().manual_seed(0)
     execution = Execution(parts=setting.parts, dtype=setting.dtype, recompute=setting.recompute)
     model = execution.prepare(build_model(workload.model))
-    optimizer, shape = make_optimizer(model, TrainingConfig()), (setting.rows * setting.parts, workload.context_tokens)
+    config, plan = TrainingConfig(), LoopPlan(workload.num_loops, workload.first_read)
+    optimizer, shape = make_optimizer(model, config), (setting.rows * setting.parts, workload.context_tokens)
     while True:
         tokens = torch.randint(0, workload.model.vocab_size, shape, generator=generator)
         scored = torch.zeros(shape, dtype=torch.bool)
         scored[:, : max(1, round(workload.scored_share * shape[1]))] = True
+        batch = Batch(tokens, tokens, scored, torch.ones_like(scored))
         optimizer.zero_grad()
-        backward_in_parts(scored, setting.parts, partial(_loss_of, model, workload, execution, tokens, scored))
+        objective = make_objective(batch, plan, config, model.reach)
+        draw, rows = partial(Draw, 0), range(len(tokens))
+        add_gradient(model, batch, objective, plan, config, execution, draw=draw, rows=rows)
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         yield model, optimizer
@@ -100,12 +107,6 @@ def measure() -> dict[str, Any]:
         "memory": memory,
         "speed": speed,
     }
-
-
-def _loss_of(model: LoopLM, workload: Workload, execution: Execution, tokens: Tensor, scored: Tensor, rows: slice) -> Tensor:
-    with execution.products(_CPU):
-        logits = model(tokens[rows], workload.num_loops, first_read=workload.first_read)
-        return answer_loss(logits, tokens[rows], scored[rows])
 
 
 def _memory(name: str, rows: int) -> dict[str, Any]:
@@ -190,12 +191,3 @@ def _described(workload: Workload, rows: int, kind: str, bound: Speed, seconds: 
     size = {"width": model.width, "layers": model.layers, "mlp": model.mlp, "vocab_size": model.vocab_size}
     run = {"rows": rows, "context_tokens": workload.context_tokens, "num_loops": workload.num_loops, "pass": kind}
     return size | run | {"roofline_s": bound.seconds, "wall": bound.wall, "measured_s": seconds}
-
-
-if __name__ == "__main__":
-    written = measure()
-    write_file(Path(sys.argv[1]), to_json(written))
-    for line in [*written["memory"], written["process"]]:
-        print(f"{line['size']}: predicted / measured memory {line['predicted_bytes'] / line['measured_bytes']:.3f}")
-    for line in written["speed"]:
-        print(f"{line['pass']}: {line['roofline_s'] / line['measured_s']:.1%} of the roofline ({line['wall']})")

@@ -18,11 +18,11 @@ from looplm_kernels.loop_grid import loop_grid
 from looplm_kernels.state import TILE, Rule, State, empty
 from looplm_kernels.weights import Weights
 
-from looplm.think.backends import Backend
 from looplm.bench.timing import Clock, Run, Spread, cuda_clock, ratio, rounds
 from looplm.bench.torch_loop import TorchLoop
 from looplm.errors import InputError
 from looplm.runs.provenance import commit
+from looplm.think.backends import Backend
 
 SCHEMA = 1
 PROMPT, LOOPS, VOCABULARY, GROUP = 32, 12, 64, 4
@@ -165,7 +165,7 @@ def measure_adder(
     """The shipped adder's own halting: the same sums solved on a slow and on a fast backend, all of generating included."""
     import looplm
 
-    adder = looplm.load("adder").to(device)
+    adder = looplm.load("adder", device)
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(10**7, 10**8, (sums, 2), generator=generator).tolist()
     problems = [f"{a}+{b}" for a, b in pairs]

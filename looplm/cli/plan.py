@@ -46,7 +46,7 @@ class PlanCommand:
         from looplm.errors import InputError
         from looplm.hardware.detect import find_profile
         from looplm.hardware.plan import make_plan, with_loops
-        from looplm.hardware.workload import find_workload
+        from looplm.train.workloads import find_workload
 
         for name, value in (("rows", self.rows), ("batch", self.batch), ("context", self.context), ("loops", self.loops)):
             if value is not None and value < 1:

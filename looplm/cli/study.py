@@ -35,9 +35,9 @@ class StudyCommand:
         """Study, write, print."""
         from looplm.errors import InputError
         from looplm.evaluate.figures import save_figure
+        from looplm.files import refuse_existing, to_json, write_file
         from looplm.lab.study import load_study, read_study_summary, run_study
         from looplm.lab.study_figures import study_figures
-        from looplm.files import refuse_existing, to_json, write_file
 
         study = load_study(self.name, fast=self.fast)
         if self.jobs < 1:

@@ -11,16 +11,16 @@ from looplm.runs.results import Result, comparison_table, others, parameters_by_
 
 
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
-    """Accuracy by digits beside the target, the origin and the controls, with their sources below."""
+    """Accuracy by size beside what others wanted and measured and the controls, with their sources below."""
     header, rows = comparison_table(results, controls)
-    console.print("Sums solved exactly, %, with 95 % Wilson intervals", style="bold")
+    console.print("Problems solved exactly, %, with 95 % Wilson intervals", style="bold")
     made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")  # fits 80 columns
     for name in header:
         made.add_column(name.removesuffix(" control").replace(", ", ",\n"), justify="right", no_wrap=True)
     for row in rows:
         made.add_row(*(cell.replace(", ", ",") for cell in row))
     console.print(made)
-    for name, numbers in others().items():
+    for name, numbers in others(results[0]["task"]).items():
         console.print(f"{name}: {numbers['source']}")
     for name, parameters in parameters_by_preset([*results, *controls]).items():
         console.print(f"{name}: {parameters}")
@@ -28,7 +28,8 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
 
 def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     """One row a loop, one column a token: the guess, brighter where the model is surer; blank once halted."""
-    console.print(f"\n{trace['problem']} = {trace['answer']} ({'right' if trace['correct'] else 'wrong'})", style="bold")
+    verdict = {True: " (right)", False: " (wrong)", None: ""}[trace["correct"]]
+    console.print(f"\n{trace['problem']} → {trace['answer']}{verdict}", style="bold")
     made = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
     made.add_column("", justify="right")
     for token in trace["tokens"]:
@@ -37,7 +38,7 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
         made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
     made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
     console.print(made)
-    console.print("Column: token read (^ begin, $ end, _ slot), digits least-significant first. Cell: most likely token,")
+    console.print("Column: token read (^ begin, $ end, _ slot), as the model writes them. Cell: most likely token,")
     console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red); blank once halted.")
     console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim and not trained to")
     console.print(f"predict, by {trace['prompt_rule']}. Work: {trace['block_evaluations']:.1f} block evaluations.")

@@ -2,31 +2,30 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from looplm.tasks.addition.problems import PAD, Problems, ask
-from looplm.tasks.addition.sets import TestKind, test_set
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
+from looplm.task import Batch, Task
 from looplm.think.batched import Thinking
 
-TEST_KINDS: tuple[TestKind, ...] = ("uniform", "carry-heavy")
 _SCORES_PER_BATCH = 1_000_000
-"""Attention scores of one head and loop that are held at once; keeps memory flat over lengths."""
+"""Pairs of tokens of a row that are held at once; keeps memory flat over lengths."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One model on one test set."""
 
-    set: TestKind
-    digits: int
+    set: str
+    size: int
+    """In the task's own measure."""
     n: int
     correct: int
     mean_loops: float
@@ -74,37 +73,34 @@ class Attempts:
 
 
 @torch.no_grad()
-def exact_match(model: LoopLM, problems: Problems, halting: HaltingRule) -> Attempts:
-    """Which problems an adder solves, asked as its preset says.
+def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule) -> Attempts:
+    """Which problems a model solves.
 
-    Left to right, the right answer is given as the text (teacher forcing) and every answer token predicted from what
-    stands before it. Greedy decoding gives the same verdict: up to the first wrong token both read the same text.
+    An answer that is written token after token stands in the text (teacher forcing), and every token of it is predicted
+    from what stands before it. Greedy decoding gives the same verdict: up to the first wrong token both read the same.
 
-    Spec: [addition.exact-match][], [halting.block-evaluations][].
+    Spec: [tasks.exact-match][], [halting.block-evaluations][].
     """
-    assert model.preset is not None
-    data, device = model.preset.data, model.embedding.weight.device
     made: list[tuple[Tensor, ...]] = []
-    longest = ask(problems[:1], data.format, data.mode).tokens.shape[1] + 2
     began = time.perf_counter()
-    for batch in problems.batches(max(1, _SCORES_PER_BATCH // longest**2)):
-        questions = ask(batch, data.format, data.mode)
-        tokens, asked = questions.tokens.to(device), questions.asked.to(device)
-        thinking = Thinking(model, tokens, halting, real=tokens != PAD, answer=asked)
+    for part in problems.parts(max(1, _SCORES_PER_BATCH // problems.tokens.shape[1] ** 2)):
+        part = part.to(model.device)
+        thinking = Thinking(model, part.tokens, halting, real=part.real, answer=part.scored)
         while bool(thinking.running.any()):
             thinking.advance()
-        guess, taken = thinking.guess[:, : tokens.shape[1]], thinking.loops_taken[:, : tokens.shape[1]] * asked
-        right = ((guess == questions.targets.to(device)) | ~asked).all(1)
-        made.append((right, taken.sum(1) / asked.sum(1), taken.amax(1), thinking.block_evaluations))
+        width = part.tokens.shape[1]
+        guess, taken = thinking.guess[:, :width], thinking.loops_taken[:, :width] * part.scored
+        right = ((guess == part.targets) | ~part.scored).all(1)
+        made.append((right, taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations))
     solved, mean, most, work = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
     return Attempts(solved, mean, most, work, time.perf_counter() - began)
 
 
-def make_cell(kind: TestKind, digits: int, attempts: Attempts) -> Cell:
+def make_cell(name: str, size: int, attempts: Attempts) -> Cell:
     """The counts and means of one test set."""
     return Cell(
-        kind,
-        digits,
+        name,
+        size,
         n=len(attempts.solved),
         correct=int(attempts.solved.sum()),
         mean_loops=round(float(attempts.mean_loops.mean()), 3),
@@ -113,28 +109,32 @@ def make_cell(kind: TestKind, digits: int, attempts: Attempts) -> Cell:
     )
 
 
-def evaluate_adder(
+def evaluate(
     model: LoopLM,
-    digits: Sequence[int],
+    task: Task,
+    sizes: Sequence[int],
     problems_per_cell: int | Callable[[int], int],
     halting: HaltingRule,
     seed: int,
     progress: Callable[[str], None] = lambda message: None,
-) -> list[Cell]:
-    """One cell per test set and digit count.
+    done: Collection[tuple[str, int]] = (),
+) -> Iterator[Cell]:
+    """One cell for each of the task's test sets and each size.
 
     Args:
-        model: an adder, with its preset.
-        digits: digit counts, of both operands.
-        problems_per_cell: a number, or a function of the digit count.
+        model: trained on the task.
+        task: gives the test sets.
+        sizes: in the task's own measure.
+        problems_per_cell: a number, or a function of the size.
         halting: when a token stops.
         seed: of the test sets.
         progress: told what is being tested.
+        done: (set, size) of cells that are not wanted.
     """
-    cells = []
-    for kind in TEST_KINDS:
-        for count in digits:
-            n = problems_per_cell if isinstance(problems_per_cell, int) else problems_per_cell(count)
-            progress(f"testing {kind} sums of {count} digits")
-            cells.append(make_cell(kind, count, exact_match(model, test_set(kind, count, n, seed), halting)))
-    return cells
+    for name, suite in task.suites.items():
+        for size in sizes:
+            if (name, size) in done:
+                continue
+            n = problems_per_cell if isinstance(problems_per_cell, int) else problems_per_cell(size)
+            progress(f"testing {name}, {size} {suite.axis}")
+            yield make_cell(name, size, exact_match(model, task.suite(name, size, n, seed), halting))

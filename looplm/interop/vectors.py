@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from looplm.config import ModelConfig, as_table, parse
+from looplm.config import ModelConfig
 from looplm.errors import InputError
 from looplm.files import write_file
-from looplm.think.generate import generate
 from looplm.loop import halting as halting_rules
 from looplm.loop.halting import ByRole, parse_halting
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
 from looplm.resources import resource
+from looplm.settings import as_table, parse
+from looplm.think.generate import generate
 
 SCHEMA = 1
 TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
@@ -35,7 +36,7 @@ SMALLEST_MARGIN = 0.05
 STOP = 13
 
 _SHARED: dict[str, Any] = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 12}
-_DIGITS: dict[str, Any] = {"positions": "digit-place", "digit_ids": tuple(range(10)), "place_window": 1}
+_DIGITS: dict[str, Any] = {"positions": "place", "place_ids": tuple(range(10)), "place_window": 1}
 _CONFIGS: dict[str, ModelConfig] = {
     "first-light": ModelConfig(**_SHARED, **_DIGITS, loop_signal="sinusoidal", loop_signal_loops=4),
     "rope-two-layers": ModelConfig(

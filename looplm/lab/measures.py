@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from looplm.tasks.addition.problems import PAD, Problems, Questions, ask
-from looplm.tasks.addition.sets import chain_set, test_set
 from looplm.evaluate.scores import TEST_KINDS, exact_match
 from looplm.loop.halting import HaltingRule, parse_halting
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM, State
 from looplm.shapes import Bool, Float
+from looplm.tasks.addition.problems import PAD, Problems, Questions, ask
+from looplm.tasks.addition.sets import chain_set, test_set
 
 _ROWS = 50
 

@@ -21,15 +21,16 @@ import torch
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
-from looplm.runs.checkpoint import load
-from looplm.config import Preset, derive_preset, load_preset, merge, parse
 from looplm.errors import InputError
+from looplm.files import to_json, write_file
 from looplm.lab.measures import MEASURES
+from looplm.resources import resource
+from looplm.runs.checkpoint import load
 from looplm.runs.provenance import circumstances
 from looplm.runs.results import read_summary
 from looplm.runs.run import run_preset
-from looplm.files import to_json, write_file
-from looplm.resources import resource
+from looplm.settings import merge, parse
+from looplm.train.recipe import Recipe, load_recipe
 
 SCHEMA = 1
 _STRICT = ConfigDict(extra="forbid")
@@ -102,7 +103,7 @@ class Cell:
     """One model of a study."""
 
     levels: dict[str, str]
-    preset: Preset
+    preset: Recipe
     seed: int
 
     @property
@@ -124,7 +125,7 @@ class Cell:
         """The model that a gate is trained for; itself, if it has none."""
         if self.preset.gate is None:
             return self
-        halting = load_preset(self.preset.name).halting if self.preset.halting.gate_readers else self.preset.halting
+        halting = load_recipe(self.preset.name).halting if self.preset.halting.gate_readers else self.preset.halting
         plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
         return Cell(levels=self.levels, preset=plain, seed=self.seed)
 
@@ -305,13 +306,13 @@ def _measured(name: str, settings: Mapping[str, Any], run: Path, folder: Path) -
     return found
 
 
-def _derive(study: str, levels: Mapping[str, str], changes: dict[str, Any]) -> Preset:
+def _derive(study: str, levels: Mapping[str, str], changes: dict[str, Any]) -> Recipe:
     if "preset" not in changes:
         raise InputError(f"study {study!r}: no level and not `base` names a `preset` for {levels}; name one.")
     changes = dict(changes)
     name = changes.pop("preset")
     title = ", ".join(f"{factor}: {level}" for factor, level in levels.items())
-    preset = derive_preset(name, merge(changes, {"title": f"study {study}, {title}"}))
+    preset = load_recipe(name, merge(changes, {"title": f"study {study}, {title}"}))
     # the run's own test is a glance; the study measures
     return replace(preset, evaluation=replace(preset.evaluation, digits=(4,), problems_per_cell=50))
 

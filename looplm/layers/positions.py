@@ -103,7 +103,7 @@ class RotaryPositions(Positions):
         return Rotation(cos=angle.cos(), sin=angle.sin())
 
 
-class DigitPlace(Positions):
+class PlacePositions(Positions):
     """Attention by decimal place: a learned score for how many places apart two digits stand, and a window.
 
     The place of a digit is its index in its run of digits, from 1; other tokens have place 0. The score also knows
@@ -112,8 +112,8 @@ class DigitPlace(Positions):
     of Abacus embeddings (McLeish et al. 2024, arXiv:2405.17399) and position coupling (Cho et al. 2024,
     arXiv:2405.20671); unlike both it is a bias on scores and knows differences only.
 
-    Spec: [architecture.digit-place][], [architecture.digit-place-bias][], [architecture.digit-place-window][],
-    [architecture.digit-place-strict][].
+    Spec: [architecture.place][], [architecture.place-bias][], [architecture.place-window][],
+    [architecture.place-strict][].
     """
 
     scale = 10.0
@@ -124,10 +124,10 @@ class DigitPlace(Positions):
         super().__init__()
         self.reach, self.window, self.strict = config.place_reach, config.place_window, config.place_strict
         self.table = nn.Parameter(torch.randn(2 * (2 * self.reach + 1) + 1, config.heads) * self.init_std)
-        is_digit = torch.zeros(config.vocab_size, dtype=torch.bool)
-        is_digit[list(config.digit_ids)] = True
-        self.register_buffer("is_digit", is_digit, persistent=False)
-        self.is_digit: Tensor
+        has_place = torch.zeros(config.vocab_size, dtype=torch.bool)
+        has_place[list(config.place_ids)] = True
+        self.register_buffer("has_place", has_place, persistent=False)
+        self.has_place: Tensor
 
     def bias(
         self,
@@ -136,8 +136,8 @@ class DigitPlace(Positions):
         at: Annotated[Tensor, Int("B T")],
     ) -> Annotated[Tensor, Float("B H T S")]:
         """Ten times the table's entry of each pair's bucket; -inf for what is not seen."""
-        digit = self.is_digit[tokens] & real
-        place, run = digit_places(digit, real), (real & ~digit).cumsum(1)
+        digit = self.has_place[tokens] & real
+        place, run = places_in_runs(digit, real), (real & ~digit).cumsum(1)
         apart = place[:, None, :] - place.gather(1, at)[..., None]  # [B, T, S]: the key's place less the query's
         same_run = run[:, None, :] == run.gather(1, at)[..., None]
         key_is_digit = digit[:, None, :].expand_as(apart)
@@ -154,16 +154,16 @@ class DigitPlace(Positions):
         return bias.permute(0, 3, 1, 2)
 
 
-def digit_places(
-    is_digit: Annotated[Tensor, Bool("B S")], real: Annotated[Tensor, Bool("B S")]
+def places_in_runs(
+    has_place: Annotated[Tensor, Bool("B S")], real: Annotated[Tensor, Bool("B S")]
 ) -> Annotated[Tensor, Int("B S")]:
     """Place of each digit in its run of digits, from 1; 0 for other tokens. Padding is no digit and ends no run.
 
-    Spec: [architecture.digit-place][], [architecture.padding][].
+    Spec: [architecture.place][], [architecture.padding][].
     """
     index = real.cumsum(dim=1)  # among the real tokens
-    run_start = torch.where(real & ~is_digit, index, 0).cummax(dim=1).values
-    return torch.where(is_digit, index - run_start, 0)
+    run_start = torch.where(real & ~has_place, index, 0).cummax(dim=1).values
+    return torch.where(has_place, index - run_start, 0)
 
 
 def make_positions(config: ModelConfig) -> Positions:
@@ -172,6 +172,6 @@ def make_positions(config: ModelConfig) -> Positions:
         return LearnedPositions(config)
     if config.positions == "rope":
         return RotaryPositions(config)
-    if config.positions == "digit-place":
-        return DigitPlace(config)
+    if config.positions == "place":
+        return PlacePositions(config)
     return Positions()

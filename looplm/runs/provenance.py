@@ -3,28 +3,37 @@
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import looplm
-from looplm.config import Preset
 from looplm.spec import citation
+from looplm.train.execution import Execution
+from looplm.train.recipe import Recipe
 
 
-def provenance(preset: Preset, seed: int, device: torch.device) -> dict[str, Any]:
+def provenance(recipe: Recipe, seed: int, device: torch.device, execution: Execution) -> dict[str, Any]:
     """What is needed to judge a number, and to get it again."""
-    return {"preset": preset.name, "seed": seed, **circumstances(device), "clauses": [citation(id) for id in preset.clauses()]}
+    clauses = dict.fromkeys((*recipe.clauses(), *execution.clauses()))
+    return {
+        "preset": recipe.name,
+        "seed": seed,
+        **circumstances(device, execution.dtype),
+        "execution": asdict(execution),
+        "clauses": [citation(id) for id in clauses],
+    }
 
 
-def circumstances(device: torch.device) -> dict[str, Any]:
-    """The code and the machine."""
+def circumstances(device: torch.device, dtype: str = "float32") -> dict[str, Any]:
+    """The code and the machine, and the number format of the products of matrices."""
     return {
         "looplm": looplm.__version__,
         "commit": commit(),
         "device": device_name(device),
-        "dtype": "float32",
+        "dtype": dtype,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -2,8 +2,10 @@
 
 A summary is the only file that a report, figure or page may take a number from:
 
-    {"schema": 1, "results": [{"preset", "title", "seed", "parameters", "trained_digits", "training", "evaluation",
-                               "provenance", "cells": [{"set", "digits", "n", "correct", "mean_loops", ...}]}]}
+    {"schema": 2, "results": [{"preset", "task", "title", "seed", "parameters", "axis", "trained_sizes", "training",
+                               "evaluation", "provenance", "cells": [{"set", "size", "n", "correct", ...}]}]}
+
+A size is in the task's own measure, which `axis` names.
 """
 
 import json
@@ -14,37 +16,33 @@ from pathlib import Path
 from typing import Any
 
 from looplm.errors import InputError
-from looplm.evaluate.scores import TEST_KINDS, Cell, wilson_interval
-from looplm.runs.provenance import circumstances
-from looplm.loop.halting import ByRole, as_table, name_of
-from looplm.models.looped import LoopLM
+from looplm.evaluate.scores import Cell, wilson_interval
+from looplm.loop.halting import ByRole, as_table
 from looplm.resources import resource
+from looplm.runs.checkpoint import Trained
+from looplm.runs.provenance import circumstances
+from looplm.task import TASKS
 
-SCHEMA = 1
+SCHEMA = 2
 Result = dict[str, Any]
 Summary = dict[str, Any]
 
 
-def make_result(model: LoopLM, provenance: Mapping[str, Any], cells: Sequence[Cell], halting: ByRole, seed: int) -> Result:
+def make_result(trained: Trained, cells: Sequence[Cell], halting: ByRole, seed: int) -> Result:
     """All that may be quoted of one model: its cells, and how they came about."""
-    preset, device = model.preset, model.embedding.weight.device
-    assert preset is not None
+    model, recipe, source = trained.model, trained.recipe, trained.provenance
     return {
-        "preset": preset.name,
-        "title": preset.title,
-        "seed": provenance["seed"],
+        "preset": recipe.name,
+        "task": TASKS.name_of(type(recipe.task)),
+        "title": recipe.title,
+        "seed": source["seed"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "trained_digits": [preset.data.min_digits, preset.data.max_digits],
-        "training": provenance["training"],
-        "evaluation": {
-            "seed": seed,
-            "halting": name_of(halting.answer),
-            "max_loops": halting.answer.max_loops,
-            "settings": as_table(halting),
-            **circumstances(device),
-        },
+        "axis": next(iter(recipe.task.suites.values())).axis,
+        "trained_sizes": list(recipe.task.trained_sizes),
+        "training": source["training"],
+        "evaluation": {"seed": seed, "settings": as_table(halting), **circumstances(model.device)},
         "cells": [cell.as_json() for cell in cells],
-        "provenance": {key: value for key, value in provenance.items() if key != "training"},
+        "provenance": {key: value for key, value in source.items() if key != "training"},
     }
 
 
@@ -73,20 +71,20 @@ def read_summary(path: Path) -> Summary:
 
 def pooled_cells(results: Iterable[Result], kind: str) -> list[dict[str, Any]]:
     """Cells of one test set, seeds pooled: counts added, the interval of the sum, and the worst seed's accuracy."""
-    by_digits: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    by_size: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
         for cell in result["cells"]:
             if cell["set"] == kind:
-                by_digits[cell["digits"]].append(cell)
+                by_size[cell["size"]].append(cell)
     pooled = []
-    for digits, cells in sorted(by_digits.items()):
+    for size, cells in sorted(by_size.items()):
         n, correct = sum(c["n"] for c in cells), sum(c["correct"] for c in cells)
         low, high = wilson_interval(correct, n)
         worst = min(c["accuracy"] for c in cells)
         measures = [name for name in ("mean_loops", "block_evaluations") if all(name in c for c in cells)]
         means = {name: sum(c[name] * c["n"] for c in cells) / n for name in measures}
         pooled.append(
-            {"digits": digits, "n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
+            {"size": size, "n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
             | {"worst": worst, "seeds": len(cells)}
             | means
         )
@@ -112,72 +110,78 @@ def committed_results(name: str) -> list[Result]:
 
 
 def control_results(preset: str) -> list[Result]:
-    """The committed results that stand beside a model of this preset: its controls."""
-    results = committed_results("first-light")
-    if preset not in {result["preset"] for result in results}:
-        return []
-    return [result for result in results if result["preset"] not in (preset, "first-light")]
+    """The committed results that stand beside a model of this recipe: its controls, whose names begin with its own."""
+    return [result for result in committed_results(preset) if result["preset"].startswith(f"{preset}-")]
 
 
 def parameters_by_preset(results: Iterable[Result]) -> dict[str, str]:
-    """What each preset is, with its size and number of seeds: a legend."""
+    """What each recipe is, with its size and number of seeds: a legend."""
     return {
         name: f"{group[0]['title']}, {group[0]['parameters']:,} parameters, {len(group)} seed{'s' * (len(group) > 1)}"
         for name, group in by_preset(results).items()
     }
 
 
-def trained_range(result: Result) -> tuple[int, int]:
-    """Fewest and most digits that the model was trained on."""
-    least, most = result["trained_digits"]
-    return least, most
+def sets_of(results: Sequence[Result]) -> list[str]:
+    """Names of the test sets, in the task's order."""
+    return list(dict.fromkeys(cell["set"] for result in results for cell in result["cells"]))
 
 
 def figure_lines(results: Sequence[Result], controls: Sequence[Result] = ()) -> dict[str, list[dict[str, Any]]]:
-    """Lines of the accuracy figure: both test sets of these results, uniform sums of each control; seeds pooled."""
-    lines = {f"{results[0]['preset']}, {kind} sums": pooled_cells(results, kind) for kind in TEST_KINDS}
+    """Lines of the accuracy figure: all test sets of these results, the first one of each control; seeds pooled."""
+    base, kinds = results[0]["preset"], sets_of(results)
+    lines = {f"{base}, {kind}": pooled_cells(results, kind) for kind in kinds}
     for name, group in by_preset(controls).items():
-        lines[f"{_short_name(name)}, uniform sums"] = pooled_cells(group, "uniform")
+        lines[f"{_short_name(name, base)}, {kinds[0]}"] = pooled_cells(group, kinds[0])
     return lines
 
 
-def others_by_digits() -> dict[str, dict[int, float]]:
-    """Label → digits → share, for the figure."""
-    labels = {"target": "target of the plan", "origin": "origin of the plan, measured there"}
+_OTHERS = {"target": "target of the plan", "origin": "origin of the plan, measured there"}
+
+
+def others_by_size(result: Result) -> dict[str, dict[int, float]]:
+    """Label → size → share, for the figure."""
+    named = others(result["task"])
     return {
-        label: {int(digits): share for digits, share in others()[name].items() if digits != "source"}
-        for name, label in labels.items()
+        label: {int(size): share for size, share in named[name].items() if size != "source"}
+        for name, label in _OTHERS.items()
+        if name in named
     }
 
 
-def others() -> dict[str, dict[str, Any]]:
-    """What others wanted and measured, with sources: docs/data/others-addition.toml."""
-    return tomllib.loads((resource("docs/data") / "others-addition.toml").read_text(encoding="utf-8"))
+def others(task: str) -> dict[str, dict[str, Any]]:
+    """What others wanted and measured of a task, with sources: docs/data/others-TASK.toml; empty where there is none."""
+    try:
+        path = resource("docs/data") / f"others-{task}.toml"
+    except FileNotFoundError:
+        return {}
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: digits, the plan's target, the origin, each control, then these results.
+    """Header and rows: size, what others wanted and measured, each control, then these results.
 
     One result is shown with its intervals; several, pooled, with the worst seed. `loops` is the mean over answer tokens
-    of uniform sums; `work` the block evaluations of a sum, uniform / carry-heavy, where they were counted.
+    of the first test set; `work` the block evaluations of a problem in each test set, where they were counted.
     """
-    groups = {name: pooled_cells(group, "uniform") for name, group in by_preset(controls).items()}
-    shares = others()
-    own = {kind: {c["digits"]: c for c in pooled_cells(results, kind)} for kind in TEST_KINDS}
-    seeds = max(c["seeds"] for c in own["uniform"].values())
+    kinds, base = sets_of(results), results[0]["preset"]
+    groups = {name: pooled_cells(group, kinds[0]) for name, group in by_preset(controls).items()}
+    shares = {name: shares for name, shares in others(results[0]["task"]).items() if name in _OTHERS}
+    own = {kind: {c["size"]: c for c in pooled_cells(results, kind)} for kind in kinds}
+    seeds = max(c["seeds"] for c in own[kinds[0]].values())
     label = f"{len(results)} seeds" if seeds > 1 else "this model"
-    header = ["digits", "target", "origin", *(_short_name(n) for n in groups)]
-    header += [*(f"{label}, {kind}" for kind in TEST_KINDS), "loops"]
+    header = [results[0]["axis"], *shares, *(_short_name(name, base) for name in groups)]
+    header += [*(f"{label}, {kind}" for kind in kinds), "loops"]
     counted = all("block_evaluations" in cell for cells in own.values() for cell in cells.values())
     header += ["work"] if counted else []
     rows = []
-    for digits, cell in own["uniform"].items():
-        row = [str(digits), *(_share(shares[name].get(str(digits))) for name in ("target", "origin"))]
-        row += [_share(next((c["accuracy"] for c in cells if c["digits"] == digits), None)) for cells in groups.values()]
-        row += [_cell(own[kind][digits]) for kind in TEST_KINDS]
+    for size, cell in own[kinds[0]].items():
+        row = [str(size), *(_share(named.get(str(size))) for named in shares.values())]
+        row += [_share(next((c["accuracy"] for c in cells if c["size"] == size), None)) for cells in groups.values()]
+        row += [_cell(own[kind][size]) for kind in kinds]
         row.append(f"{cell['mean_loops']:.2f}")
         if counted:
-            row.append(" / ".join(f"{own[kind][digits]['block_evaluations']:.0f}" for kind in TEST_KINDS))
+            row.append(" / ".join(f"{own[kind][size]['block_evaluations']:.0f}" for kind in kinds))
         rows.append(row)
     return header, rows
 
@@ -188,8 +192,8 @@ def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _short_name(preset: str) -> str:
-    return preset.removeprefix("first-light-") + " control" if preset != "first-light" else preset
+def _short_name(preset: str, base: str) -> str:
+    return preset.removeprefix(f"{base}-") + " control" if preset != base else preset
 
 
 def _share(value: float | None) -> str:

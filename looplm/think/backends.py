@@ -17,7 +17,7 @@ from torch import Tensor
 
 from looplm.errors import InputError
 from looplm.layers.block import Layer
-from looplm.layers.positions import DigitPlace, LearnedPositions, RotaryPositions
+from looplm.layers.positions import LearnedPositions, PlacePositions, RotaryPositions
 from looplm.loop.halting import Bounded, ByRole, HaltingRule
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
@@ -308,8 +308,8 @@ def kernel_weights(model: LoopLM) -> Weights:
         state_norm=config.state_norm,
         rope=isinstance(positions, RotaryPositions),
         learned=positions.table.weight if isinstance(positions, LearnedPositions) else None,
-        places=Places(positions.table * positions.scale, positions.is_digit, positions.reach, positions.window)
-        if isinstance(positions, DigitPlace)
+        places=Places(positions.table * positions.scale, positions.has_place, positions.reach, positions.window)
+        if isinstance(positions, PlacePositions)
         else None,
     )
     return weights

@@ -6,10 +6,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from looplm.think.backends import Backend, begin, choose
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
+from looplm.think.backends import Backend, begin, choose
 
 
 @dataclass(frozen=True)

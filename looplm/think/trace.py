@@ -1,4 +1,4 @@
-"""A thinking trace: what each token of one sum was thinking after each loop, and when it stopped."""
+"""A thinking trace: what each token of one question was thinking after each loop, and when it stopped."""
 
 import json
 from dataclasses import dataclass
@@ -8,18 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from looplm.tasks.addition.problems import SLOT, SYMBOLS, parse_problem
 from looplm.errors import InputError
-from looplm.tasks.addition.solve import prompts, solve
 from looplm.loop.halting import ByRole, HaltingRule, name_of
 from looplm.models.looped import Hook, LoopLM
+from looplm.task import Task
+from looplm.think.answer import respond
 
 SCHEMA = 2
 """Version of the trace's JSON layout (spec/trace.schema.json)."""
-
-
-MAX_TRACED_DIGITS = 24
-"""Digits of both operands that a screen can show."""
+MAX_TRACED_TOKENS = 64
+"""Tokens that a screen can show."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,13 @@ class TokenTrace:
 
 @dataclass(frozen=True)
 class Trace:
-    """One sum."""
+    """One question."""
 
     problem: str
     answer: str
-    correct: bool
-    mode: str
+    correct: bool | None
+    """None where no single answer is right."""
+    mode: Literal["left-to-right", "parallel"]
     rule: str
     prompt_rule: str
     max_loops: int
@@ -71,35 +70,32 @@ def read_trace(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def trace_sum(model: LoopLM, problem: str, halting: HaltingRule | None = None, hook: Hook | None = None) -> Trace:
-    """Solve a sum, then read the whole text once more and keep what every loop gave.
+def trace_text(model: LoopLM, task: Task, text: str, halting: HaltingRule, hook: Hook | None = None) -> Trace:
+    """Answer a question, then read the whole text once more and keep what every loop gave.
 
     Args:
-        model: an adder.
-        problem: a sum in decimal.
-        halting: when a token stops; by default as the model's preset says.
+        model: trained on the task.
+        task: what is asked.
+        text: the question, as a user writes it.
+        halting: when a token stops.
         hook: told the state after each loop of that second reading, Float[1 T D], and may change it.
 
     Raises:
-        InputError: if the problem is not a sum, or has too many digits to show.
+        InputError: if it is no question of the task, or has too many tokens to show.
 
     Spec: [halting.trace][], [halting.probe][].
     """
-    assert model.preset is not None
-    operands = parse_problem(problem)
-    if sum(map(len, operands)) > MAX_TRACED_DIGITS:
+    prompt, rules, symbols = task.prompt(text), ByRole.of(halting), task.vocabulary.symbols
+    if len(prompt.tokens) > MAX_TRACED_TOKENS:
         raise InputError(
-            f"a trace shows sums of at most {MAX_TRACED_DIGITS} digits in all: got {sum(map(len, operands))}; "
-            "use `looplm solve`."
+            f"a trace shows texts of at most {MAX_TRACED_TOKENS} tokens: got {len(prompt.tokens)}; give a shorter one."
         )
-    rules, mode = ByRole.of(halting or model.preset.halting), model.preset.data.mode
-    solution = solve(model, [problem], rules)[0]
-    (prompt,) = prompts(model, [operands])
-    if mode == "parallel":
-        ids, first_answer = prompt + [SLOT] * (max(map(len, operands)) + 2), len(prompt)
+    (response,) = respond(model, task, [text], rules)
+    if prompt.slots:
+        ids, first_answer = prompt.tokens, len(prompt.tokens) - prompt.slots
     else:
-        ids, first_answer = prompt + solution.tokens[:-1], len(prompt) - 1
-    tokens = torch.tensor([ids], device=model.embedding.weight.device)
+        ids, first_answer = prompt.tokens + response.tokens[:-1], len(prompt.tokens) - 1
+    tokens = torch.tensor([ids], device=model.device)
     answer = (torch.arange(len(ids), device=tokens.device) >= first_answer)[None]
     thoughts = model.think(tokens, rules, answer=answer, keep_every_loop=True, hook=hook)
     assert thoughts.logits_per_loop is not None and thoughts.h_per_loop is not None
@@ -116,25 +112,25 @@ def trace_sum(model: LoopLM, problem: str, halting: HaltingRule | None = None, h
         rule = rules.answer if role == "answer" else rules.prompt
         traced.append(
             TokenTrace(
-                text=SYMBOLS[token],
+                text=symbols[token],
                 role=role,
                 loops_taken=taken,
                 halt_reason="max-loops" if taken == rule.max_loops else name_of(rule),
-                guesses=[SYMBOLS[g] for g in guess[:taken, t].tolist()],
+                guesses=[symbols[g] for g in guess[:taken, t].tolist()],
                 confidences=_rounded(confidence[:taken, t]),
                 entropies=_rounded(entropy[:taken, t]),
                 changes=_rounded(change[:taken, t]),
             )
         )
     return Trace(
-        problem=solution.problem,
-        answer=solution.answer,
-        correct=solution.correct,
-        mode=mode,
+        problem=text,
+        answer=response.answer,
+        correct=None if (right := task.right(text)) is None else response.answer == right,
+        mode="parallel" if prompt.slots else "left-to-right",
         rule=name_of(rules.answer),
         prompt_rule=name_of(rules.prompt),
         max_loops=int(thoughts.loops_taken.max()),
-        block_evaluations=round(solution.block_evaluations, 3),
+        block_evaluations=round(response.block_evaluations, 3),
         tokens=traced,
     )
 

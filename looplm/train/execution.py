@@ -3,15 +3,18 @@
 Nothing here changes what is learned from: a batch that is cut into parts still gives one step.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from looplm.errors import InputError
-from looplm.hardware.profile import Precision, Profile
+from looplm.hardware.profile import Profile
 from looplm.hardware.setting import Setting, choose, generation_bytes, largest_generation_batch, refusal
 from looplm.hardware.units import human
 from looplm.hardware.workload import Workload
@@ -24,11 +27,17 @@ class Execution:
 
     parts: int = 1
     """That each batch is cut into."""
-    dtype: Precision = "float32"
-    """Of the products of matrices; weights, gradients and moments stay float32."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the products of matrices; weights, gradients and moments stay float32, and float16 scales its gradients."""
     recompute: bool = False
     """Compute each layer again in the backward pass, in place of keeping what it needs."""
+    recompute_loops: bool = False
+    """The same for each whole loop: less is kept, for about as much computed again."""
     compile: bool = False
+    workers: int = 0
+    """Processes that draw the coming batches; 0: the training process draws its own."""
+    prefetch: int = 2
+    """Batches that each of them draws ahead."""
     profile: str | None = None
     """The profile that this follows, for the log."""
 
@@ -39,7 +48,8 @@ class Execution:
     def summary(self) -> str:
         """One line of it for a reader."""
         words = [f"{self.dtype} products", f"each batch in {self.parts} parts" if self.parts > 1 else "whole batches"]
-        words += ["layers computed again"] * self.recompute + ["compiled"] * self.compile
+        words += ["layers computed again"] * self.recompute + ["loops computed again"] * self.recompute_loops
+        words += ["compiled"] * self.compile + [f"{self.workers} workers"] * bool(self.workers)
         return ", ".join(words)
 
     def prepare(self, model: LoopLM) -> LoopLM:
@@ -47,15 +57,23 @@ class Execution:
         if self.compile:
             model.block.compile()
         if self.recompute:
-            for layer in model.block.layers:  # an attribute of the instance, in front of the class's method
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+            for layer in model.blocks():  # an attribute of the instance, in front of the class's method
+                layer.forward = partial(_computed_again, layer.forward)  # type: ignore[method-assign]
+        if self.recompute_loops:
+            model.step = partial(_computed_again, model.step)
         return model
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
         """Where products of matrices are computed in `dtype`."""
         if self.dtype == "float32":
             return nullcontext()
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, getattr(torch, self.dtype))
+
+
+def _computed_again(forward: Callable[..., Any], *args: Any) -> Any:
+    """What a function gives; its inside is not kept but computed again in the backward pass, in the context of now."""
+    now = copy_context()  # which loop it is, and which rows: dropout draws the same again
+    return checkpoint(lambda *inputs: now.run(forward, *inputs), *args, use_reentrant=False)
 
 
 def plan_execution(workload: Workload, profile: Profile, *, recompute: bool = False, force: bool = False) -> Execution:

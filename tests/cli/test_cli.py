@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from looplm.runs.checkpoint import save
 from looplm.cli import main
-from looplm.config import load_preset
-from looplm.models.static import build_model
+from looplm.models import build_model
+from looplm.runs.checkpoint import save
 from looplm.spec import oracle
+from looplm.train.recipe import load_recipe
 
 Captured = pytest.CaptureFixture[str]
 
@@ -92,7 +92,7 @@ def test_every_backend_solves_sums(backend: str, capsys: Captured) -> None:
 
 
 def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> None:
-    preset = load_preset("first-light")
+    preset = load_recipe("first-light")
     save(build_model(preset.model), preset, {}, tmp_path)  # knows nothing
     assert main(["solve", "978+457", "--model", str(tmp_path), "--check"]) == 1
     assert capsys.readouterr().err == "0 of 1 right\n"
@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, capsys: Captu
 
 
 def test_a_damaged_model_is_refused(tmp_path: Path, capsys: Captured) -> None:
-    preset = load_preset("first-light")
+    preset = load_recipe("first-light")
     save(build_model(preset.model), preset, {}, tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -249,11 +249,11 @@ def test_ctrl_c_leaves_one_line_and_no_folder(how: signal.Signals, tmp_path: Pat
 
 def test_naming_the_rule_of_the_preset_changes_only_what_is_given() -> None:
     from looplm.cli.halting import HaltingOptions
-    from looplm.config import load_preset
     from looplm.loop.halting.confidence import Confidence
     from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+    from looplm.train.recipe import load_recipe
 
-    known = load_preset("parallel-known").halting
+    known = load_recipe("parallel-known").halting
     made = HaltingOptions(halting="confidence", threshold=0.9, in_order=True).resolve(known)
     assert made.answer == Confidence(64, threshold=0.9, in_order=True, unknown_id=15)
     assert made.prompt == known.prompt

@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 from strategies import models
 
 import looplm
-from looplm.runs.checkpoint import load, read_card
-from looplm.config import load_preset
-from looplm.tasks.addition.problems import EOS, SYMBOLS, problems_of, write
-from looplm.tasks.addition.sets import test_set
 from looplm.errors import InputError
-from looplm.evaluate.scores import Cell, evaluate_adder, exact_match, wilson_interval
 from looplm.evaluate.figures import accuracy_figure, save_figure, trace_figure
-from looplm.tasks.addition.solve import Solution, solve
-from looplm.think.trace import trace_sum
-from looplm.think.generate import generate
+from looplm.evaluate.scores import Cell, evaluate_adder, exact_match, wilson_interval
 from looplm.loop.halting import ByRole
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
 from looplm.resources import asset, resource
+from looplm.runs.checkpoint import load, read_card
 from looplm.spec import oracle
+from looplm.tasks.addition.problems import EOS, SYMBOLS, problems_of, write
+from looplm.tasks.addition.sets import test_set
+from looplm.tasks.addition.solve import Solution, solve
+from looplm.think.generate import generate
+from looplm.think.trace import trace_sum
+from looplm.train.recipe import load_recipe
 
 halting = oracle("halting")
 
@@ -56,13 +56,13 @@ def test_wilson_interval_at_known_points() -> None:
 
 
 @pytest.mark.spec("addition.exact-match")
-@given(models(positions="digit-place"), st.integers(1, 4), st.integers(0, 99))
+@given(models(positions="place"), st.integers(1, 4), st.integers(0, 99))
 def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, seed: int) -> None:
     problems = problems_of([(str(random.Random(seed + i).randrange(10**digits)), str(i)) for i in range(4)])
     texts = write(problems, "double-reversed")
     with torch.no_grad():  # make some of the answers right, by making the answer's tokens likely everywhere
         model.embedding.weight[EOS] *= 4
-    model.preset = load_preset("first-light")
+    model.preset = load_recipe("first-light")
     made_of_all = exact_match(model, problems, TwoEqualArgmaxes(3))
     for row in range(4):
         start = int(texts.prompt_length[row])
@@ -75,9 +75,9 @@ def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, see
 
 
 @pytest.mark.spec("addition.exact-match", "addition.slots")
-@given(models(positions="digit-place", vocab_size=16), st.lists(st.tuples(numbers, numbers), min_size=1, max_size=4))
+@given(models(positions="place", vocab_size=16), st.lists(st.tuples(numbers, numbers), min_size=1, max_size=4))
 def test_exact_match_in_parallel_agrees_with_solving(model: LoopLM, pairs: list[tuple[int, int]]) -> None:
-    model.preset = load_preset("parallel")
+    model.preset = load_recipe("parallel")
     rule = TwoEqualArgmaxes(4)
     sums = [f"{a}+{b}" for a, b in pairs]
     attempts = exact_match(model, problems_of([(str(a), str(b)) for a, b in pairs]), rule)
@@ -151,7 +151,7 @@ def test_correct_means_the_exact_sum(a: int, b: int, error: int) -> None:
 
 def test_only_an_adder_solves() -> None:
     with pytest.raises(InputError, match="not trained to complete"):
-        solve(build_model(load_preset("first-light").model), ["1+2"])
+        solve(build_model(load_recipe("first-light").model), ["1+2"])
 
 
 def test_a_trace_follows_its_schema_and_its_model() -> None:
@@ -175,9 +175,9 @@ def test_a_trace_follows_its_schema_and_its_model() -> None:
 
 
 @pytest.mark.spec("halting.trace")
-@given(models(positions="digit-place"), st.integers(0, 999), st.integers(0, 999))
+@given(models(positions="place"), st.integers(0, 999), st.integers(0, 999))
 def test_a_trace_says_what_the_spec_says_of_every_loop(model: LoopLM, a: int, b: int) -> None:
-    model.preset = load_preset("first-light")
+    model.preset = load_recipe("first-light")
     states: list[torch.Tensor] = []
     rule = ByRole(Confidence(5, 2, threshold=0.6), Fixed(5))
     trace = trace_sum(model, f"{a}+{b}", rule, hook=lambda l, h: states.append(h[0]))

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from looplm.experiments import hardware
+from looplm.train.loss import answer_loss
 from strategies import VOCABULARY, model_configs
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from typeguard import suppress_type_checks
 
 from looplm.config import ModelConfig
-from looplm.experiments import hardware
-from looplm.think.generate import generate
 from looplm.hardware.live import LiveBytes
 from looplm.hardware.plan import decode_speed, make_plan, prefill_speed, training_speed, with_loops
 from looplm.hardware.profile import load_profile, profile_names
@@ -31,11 +31,11 @@ from looplm.hardware.setting import (
 from looplm.hardware.workload import Workload, find_workload, size_names
 from looplm.loop.cache import KVCache
 from looplm.loop.halting.fixed import Fixed
-from looplm.models.static import build_model
+from looplm.models import build_model
 from looplm.resources import resource
 from looplm.spec import clauses, oracle
 from looplm.think.batched import Thinking
-from looplm.train.loss import answer_loss
+from looplm.think.generate import generate
 
 spec = oracle("hardware")
 
@@ -165,10 +165,10 @@ def test_other_ways_to_train_are_predicted_within_a_quarter(drawn: tuple[Workloa
 
 @pytest.mark.spec("hardware.training-peak")
 def test_the_trainer_itself_peaks_where_it_is_predicted() -> None:
-    from looplm.config import load_preset
+    from looplm.train.recipe import load_recipe
     from looplm.train.trainer import train
 
-    preset = load_preset("first-light", steps=4)
+    preset = load_recipe("first-light", {"training": {"steps": 4}})
     preset = replace(preset, training=replace(preset.training, min_loops=6))
     model, steps = train(preset, 0, torch.device("cpu"))
     next(steps)

@@ -8,26 +8,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from looplm.experiments import measures
 from strategies import models
 
 import looplm
-from looplm.config import load_preset
-from looplm.tasks.addition.problems import ask
-from looplm.tasks.addition.sets import chain_set, test_set
 from looplm.evaluate.scores import exact_match
-from looplm.experiments import measures
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
+from looplm.tasks.addition.problems import ask
+from looplm.tasks.addition.sets import chain_set, test_set
+from looplm.train.recipe import load_recipe
 
 test_set.__test__ = False  # type: ignore[attr-defined]
 NOWHERE = Path("no run")
 ROUNDED = 1e-6
 """Values and curves are kept with six decimals."""
-adders = models(positions="digit-place", vocab_size=16, body="looped")
+adders = models(positions="place", vocab_size=16, body="looped")
 
 
 def parallel(model: LoopLM) -> LoopLM:
-    model.preset = load_preset("parallel")
+    model.preset = load_recipe("parallel")
     return model
 
 
@@ -39,7 +39,7 @@ def test_convergence_is_the_first_window_below_the_loss(losses: list[float], bou
         lines = [json.dumps({"schema": 1}), *(json.dumps({"loss": loss}) for loss in losses)]
         (Path(folder) / "log.jsonl").write_text("\n".join(lines))
         with torch.device("meta"):
-            model = LoopLM(load_preset("first-light").model)
+            model = LoopLM(load_recipe("first-light").model)
         found = measures.convergence(model, Path(folder), loss=bound, window=window).values
     width = min(window, len(losses))
     ends = [e for e in range(width, len(losses) + 1) if torch.tensor(losses[e - width : e]).mean() < bound]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.cli import main
-from looplm.config import as_table, parse
 from looplm.errors import InputError
 from looplm.lab.study import Question, Study, load_study, make_cells, run_study, study_names
 from looplm.lab.study_figures import study_figures
 from looplm.lab.verdicts import study_table, verdict_lines, verdicts
+from looplm.settings import as_table, parse
 
 TITLE = {"en": "a study", "ko": "연구"}
 

@@ -7,22 +7,22 @@ import pytest
 import torch
 
 import looplm
-from looplm.runs.checkpoint import FORMAT, load, read_card, save
-from looplm.config import load_preset, preset_names
 from looplm.errors import InputError
-from looplm.models.static import build_model
+from looplm.models import build_model
+from looplm.runs.checkpoint import FORMAT, load, read_card, save
+from looplm.train.recipe import load_recipe, recipe_names
 
 
 def saved(folder: Path, preset_name: str = "first-light") -> Path:
-    preset = load_preset(preset_name)
+    preset = load_recipe(preset_name)
     save(build_model(preset.model), preset, {"seed": 0, "training": {}}, folder)
     return folder
 
 
 @pytest.mark.spec("training.checkpoint")
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_a_model_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
-    preset = load_preset(name)
+    preset = load_recipe(name)
     model = build_model(preset.model).eval()
     save(model, preset, {"seed": 7}, tmp_path / "checkpoint")
     for path in (tmp_path, tmp_path / "checkpoint", str(tmp_path)):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from looplm.runs.checkpoint import load
-from looplm.config import Preset, as_table, load_preset, parse
 from looplm.errors import InputError
+from looplm.files import new_folder, write_file
+from looplm.runs.checkpoint import load
 from looplm.runs.results import (
     by_preset,
     comparison_table,
@@ -21,17 +21,18 @@ from looplm.runs.results import (
     read_summary,
 )
 from looplm.runs.run import run_preset
-from looplm.files import new_folder, write_file
+from looplm.settings import as_table, parse
+from looplm.train.recipe import Recipe, load_recipe
 from looplm.train.trainer import Step
 
 CPU = torch.device("cpu")
 
 
-def quick(**training: object) -> Preset:
-    table = as_table(load_preset("first-light"))
+def quick(**training: object) -> Recipe:
+    table = as_table(load_recipe("first-light"))
     table["training"] |= {"steps": 3, "batch_size": 4, "warmup_steps": 1} | training
     table["evaluation"] = {"digits": [4, 8], "problems_per_cell": 10}
-    return parse(Preset, table, where="test")
+    return parse(Recipe, table, where="test")
 
 
 @pytest.mark.spec("training.log")
@@ -50,7 +51,7 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [step.step for step in steps] == [1, 2, 3]
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     assert [float(row["loss"]) for row in rows] == [line["loss"] for line in lines]
-    assert parse(Preset, tomllib.loads((folder / "config.toml").read_text()), where="test") == preset
+    assert parse(Recipe, tomllib.loads((folder / "config.toml").read_text()), where="test") == preset
     assert read_summary(folder) == make_summary([result])
     assert result["training"]["steps"] == 3
     assert [(c["set"], c["digits"], c["n"]) for c in result["cells"]] == [

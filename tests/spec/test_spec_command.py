@@ -11,9 +11,9 @@ import pytest
 
 from looplm import spec, spec_check, spec_history
 from looplm.cli import main
-from looplm.config import load_preset
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.train.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
@@ -194,7 +194,7 @@ def test_the_shipped_adders_cite_what_their_presets_exercise() -> None:
     for name, preset in (("adder", "first-light"), ("parallel-adder", "parallel")):
         cited = {citation.split("@")[0] for citation in spec_history._citations(resource("looplm/assets") / name)}
         # it cites the clauses of its day; those that came later are not among them
-        assert cited <= set(load_preset(preset).clauses())
+        assert cited <= set(load_recipe(preset).clauses())
         assert {"architecture.loop", "halting.kv-publish", "addition.held-out"} <= cited
 
 

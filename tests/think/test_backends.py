@@ -13,9 +13,7 @@ from strategies import Scattered, halting_rules, masks, models, texts
 from torch import Tensor
 
 import looplm
-from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.errors import InputError
-from looplm.think.generate import generate, pad_left
 from looplm.loop.halting import Bounded, ByRole, HaltingRule
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
@@ -25,7 +23,9 @@ from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
+from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.think.batched import Thinking
+from looplm.think.generate import generate, pad_left
 
 kernels, halting = oracle("kernels"), oracle("halting")
 NEVER = -1
@@ -72,7 +72,7 @@ def test_the_reference_is_the_model(model: LoopLM, tokens: Tensor, rule: Halting
 
 @pytest.mark.spec("kernels.backends", "kernels.reference")
 @given(
-    models(layers=1, kv_heads=None, place_strict=False, positions="digit-place"),
+    models(layers=1, kv_heads=None, place_strict=False, positions="place"),
     texts(min_rows=2),
     known_rules(),
     st.integers(1, 5),
@@ -113,7 +113,7 @@ def test_tables_have_the_columns_that_were_given(model: LoopLM, tokens: Tensor, 
 @pytest.mark.spec("kernels.backends")
 def test_learned_positions_end_at_the_same_token_with_every_backend() -> None:
     from looplm.config import ModelConfig
-    from looplm.models.static import build_model
+    from looplm.models import build_model
 
     config = ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4, positions="learned", max_positions=5)
     model, prompt = build_model(config), torch.zeros(1, 3, dtype=torch.int64)
@@ -127,7 +127,7 @@ def test_learned_positions_end_at_the_same_token_with_every_backend() -> None:
 @pytest.mark.spec("kernels.choice")
 def test_auto_takes_the_first_that_can_run_and_says_why_not_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from looplm.config import ModelConfig
-    from looplm.models.static import build_model
+    from looplm.models import build_model
 
     class Weight:
         def __init__(self, on_cuda: bool, dtype: torch.dtype) -> None:
@@ -182,7 +182,7 @@ def test_the_shipped_adder_runs_on_the_reference() -> None:
 @pytest.mark.spec("kernels.refuses")
 def test_a_model_of_two_layers_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from looplm.config import ModelConfig
-    from looplm.models.static import build_model
+    from looplm.models import build_model
 
     model = build_model(ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4, layers=2))
     with pytest.raises(InputError, match="one layer, and this model's has 2"):

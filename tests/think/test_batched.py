@@ -13,8 +13,8 @@ from looplm.config import ModelConfig
 from looplm.loop.halting import ByRole, HaltingRule
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
 from looplm.spec import oracle
 from looplm.think.batched import Thinking
 

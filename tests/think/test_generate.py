@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from strategies import halting_rules, models, texts
 from torch import Tensor
 
-from looplm.config import load_preset
-from looplm.think.generate import generate, pad_left
 from looplm.loop.halting import Bounded, Evidence, HaltingRule, parse_halting
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
+from looplm.think.generate import generate, pad_left
+from looplm.train.recipe import load_recipe
 
 halting = oracle("halting")
 
@@ -23,7 +23,7 @@ PAD, NEVER = 14, -1
 
 
 @pytest.mark.spec("architecture.cache", "architecture.padding", "halting.kv-publish")
-@given(models(positions="digit-place"), texts(min_rows=2), halting_rules(), st.integers(1, 4), st.data())
+@given(models(positions="place"), texts(min_rows=2), halting_rules(), st.integers(1, 4), st.data())
 def test_decoding_equals_rereading_each_row_alone(
     model: LoopLM, tokens: Tensor, rule: HaltingRule, count: int, data: st.DataObject
 ) -> None:
@@ -42,7 +42,7 @@ def test_decoding_equals_rereading_each_row_alone(
 
 
 @pytest.mark.spec("architecture.cache")
-@given(models(positions="digit-place"), texts(min_rows=3), st.integers(3, 6), st.data())
+@given(models(positions="place"), texts(min_rows=3), st.integers(3, 6), st.data())
 def test_a_stop_token_cuts_its_row_and_changes_no_other(model: LoopLM, tokens: Tensor, count: int, data: st.DataObject) -> None:
     endless = generate(model, tokens, halting=Fixed(2), max_new_tokens=count, stop_token=NEVER)
     stop = data.draw(st.sampled_from([token for row in endless.tokens for token in row[1:]]))
@@ -54,7 +54,7 @@ def test_a_stop_token_cuts_its_row_and_changes_no_other(model: LoopLM, tokens: T
 
 @pytest.mark.spec("halting.roles")
 def test_prompt_tokens_but_the_last_run_all_loops_unless_the_settings_say_otherwise() -> None:
-    model = LoopLM(load_preset("first-light").model)
+    model = LoopLM(load_recipe("first-light").model)
     prompt = torch.zeros(1, 5, dtype=torch.int64)
 
     def work(**prompt_table: Any) -> float:
@@ -71,7 +71,7 @@ def test_prompt_tokens_but_the_last_run_all_loops_unless_the_settings_say_otherw
 
 @pytest.mark.spec("halting.skipped-work")
 def test_a_row_that_halts_early_starts_its_next_token_while_others_think() -> None:
-    model = LoopLM(load_preset("first-light").model)
+    model = LoopLM(load_recipe("first-light").model)
 
     @dataclass(frozen=True)
     class FirstRowIsQuick(Bounded):
@@ -89,6 +89,6 @@ def test_a_row_that_halts_early_starts_its_next_token_while_others_think() -> No
 
 
 def test_no_new_tokens_are_refused() -> None:
-    model = LoopLM(load_preset("first-light").model)
+    model = LoopLM(load_recipe("first-light").model)
     with pytest.raises(ValueError, match="at least 1: got 0"):
         generate(model, torch.zeros(1, 1, dtype=torch.int64), halting=Fixed(1), max_new_tokens=0, stop_token=NEVER)

@@ -7,21 +7,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from looplm.train.loss import answer_loss
+from looplm.train.parts import backward_in_parts
 from strategies import VOCABULARY, models
 from torch import Tensor
 
-from looplm.config import Preset, load_preset, parse
 from looplm.errors import InputError
-from looplm.runs.run import run_preset
-from looplm.train.execution import Execution, limit_memory, plan_execution, refuse_generation, with_products
 from looplm.hardware.profile import Profile, load_profile
 from looplm.hardware.setting import Setting, choose, training_peak
 from looplm.hardware.workload import Workload, workload_of
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.runs.run import run_preset
+from looplm.settings import parse
 from looplm.spec import oracle
-from looplm.train.loss import answer_loss
-from looplm.train.parts import backward_in_parts
+from looplm.train.execution import Execution, limit_memory, plan_execution, refuse_generation, with_products
+from looplm.train.recipe import Recipe, load_recipe
 from looplm.train.trainer import train
 
 spec = oracle("hardware")
@@ -61,7 +62,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: LoopLM, rows: int
 
 @pytest.mark.spec("hardware.obeyed")
 def test_parts_and_recomputing_learn_the_same() -> None:
-    preset = load_preset("first-light", steps=3)
+    preset = load_recipe("first-light", {"training": {"steps": 3}})
 
     def learned(execution: Execution | None) -> tuple[list[int], dict[str, Tensor]]:
         model, steps = train(preset, 3, CPU, execution)
@@ -79,7 +80,7 @@ def test_parts_and_recomputing_learn_the_same() -> None:
 
 @pytest.mark.spec("hardware.obeyed")
 def test_a_profile_sets_everything_that_it_names() -> None:
-    adder, profile = workload_of(load_preset("first-light")), load_profile("rtx4090")
+    adder, profile = workload_of(load_recipe("first-light")), load_profile("rtx4090")
     execution = plan_execution(adder, profile, recompute=True)
     assert (execution.parts, execution.dtype, execution.compile, execution.recompute) == (1, "bfloat16", True, True)
     assert execution.profile == "rtx4090"
@@ -95,7 +96,7 @@ def test_a_profile_sets_everything_that_it_names() -> None:
 @pytest.mark.spec("hardware.obeyed")
 def test_compilation_and_memory_are_asked_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    model = build_model(load_preset("first-light").model)
+    model = build_model(load_recipe("first-light").model)
     monkeypatch.setattr(type(model.block), "compile", lambda self: asked.append("compile"))
     Execution(compile=True).prepare(model)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: asked.append((share, device.type)))
@@ -107,7 +108,7 @@ def test_compilation_and_memory_are_asked_of_pytorch(monkeypatch: pytest.MonkeyP
 @pytest.mark.spec("hardware.refusal")
 @given(st.integers(1, 96), st.booleans())
 def test_a_run_is_cut_to_the_memory_and_refused_below_one_row(rows: int, recompute: bool) -> None:
-    adder, roomy = workload_of(load_preset("first-light")), load_profile("cpu")
+    adder, roomy = workload_of(load_recipe("first-light")), load_profile("cpu")
     parts = -(-96 // rows)
     needed = training_peak(adder, Setting(rows=rows, parts=parts, recompute=recompute))
     setting = choose(adder, with_memory(roomy, needed), recompute=recompute)
@@ -140,7 +141,7 @@ def test_a_refusal_names_the_nearest_setting_that_fits() -> None:
 
 @pytest.mark.spec("hardware.refusal")
 def test_generation_that_does_not_fit_is_refused() -> None:
-    model, profile = build_model(load_preset("first-light").model), load_profile("tiny")
+    model, profile = build_model(load_recipe("first-light").model), load_profile("tiny")
     refuse_generation(model, 8, 30, 6, profile)
     with pytest.raises(InputError, match=r"8 texts of 300 tokens need .* What fits: at most 1 at a time"):
         refuse_generation(model, 8, 300, 6, profile)
@@ -152,12 +153,12 @@ def test_generation_that_does_not_fit_is_refused() -> None:
 def test_a_run_logs_how_it_was_computed(tmp_path: Path) -> None:
     import json
 
-    from looplm.config import as_table
+    from looplm.settings import as_table
 
-    table = as_table(load_preset("first-light"))
+    table = as_table(load_recipe("first-light"))
     table["training"] |= {"steps": 2, "batch_size": 4, "warmup_steps": 1}
     table["evaluation"] = {"digits": [4], "problems_per_cell": 2}
-    preset = parse(Preset, table, where="test")
+    preset = parse(Recipe, table, where="test")
     run_preset(preset, 0, tmp_path / "run", CPU, execution=Execution(parts=2, profile="mine"))
     header = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[0])
     assert header["execution"] == {"parts": 2, "dtype": "float32", "recompute": False, "compile": False, "profile": "mine"}

@@ -7,26 +7,28 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from looplm.train.loss import NOT_SCORED, answer_loss, targets_by_loop
+from looplm.train.schedule import LoopPlan, draw_loops, draw_plan, first_scored_loop, learning_rate
 from strategies import models, texts
 from torch import nn
 
-from looplm.config import Preset, TrainingConfig, load_preset, parse
-from looplm.tasks.addition.problems import SLOT
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
+from looplm.settings import parse
 from looplm.spec import oracle
-from looplm.train.loss import NOT_SCORED, answer_loss, targets_by_loop
-from looplm.train.schedule import LoopPlan, draw_loops, draw_plan, first_scored_loop, learning_rate
+from looplm.tasks.addition.problems import SLOT
+from looplm.train.config import TrainingConfig
+from looplm.train.recipe import Recipe, load_recipe
 from looplm.train.trainer import made_state, make_optimizer, train
 
 spec = oracle("training")
 CPU = torch.device("cpu")
 
 
-def tiny(**training: object) -> Preset:
+def tiny(**training: object) -> Recipe:
     settings = {"steps": 8, "batch_size": 4, "warmup_steps": 2} | training
-    model = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 16, "positions": "digit-place", "digit_ids": range(10)}
-    return parse(Preset, {"name": "tiny", "title": "for tests", "model": model, "training": settings}, where="test")
+    model = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 16, "positions": "place", "place_ids": range(10)}
+    return parse(Recipe, {"name": "tiny", "title": "for tests", "model": model, "training": settings}, where="test")
 
 
 @pytest.mark.spec("training.learning-rate")
@@ -175,7 +177,13 @@ def test_training_scores_slots_by_their_distance(monkeypatch: pytest.MonkeyPatch
         return answer_loss(logits, targets, scored)
 
     monkeypatch.setattr("looplm.train.trainer.answer_loss", spy)
-    list(train(load_preset("parallel-known", steps=12, batch_size=4, min_loops=3, restart_loops=1), 0, CPU)[1])
+    list(
+        train(
+            load_recipe("parallel-known", {"training": {"steps": 12, "batch_size": 4, "min_loops": 3, "restart_loops": 1}}),
+            0,
+            CPU,
+        )[1]
+    )
     assert all(len(targets) <= 8 for targets in seen)
     assert any((targets == SLOT).any() for targets in seen)
     assert any((targets == NOT_SCORED).any() for targets in seen), "after a stale start"
@@ -184,8 +192,8 @@ def test_training_scores_slots_by_their_distance(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.spec("training.weight-decay")
 def test_weight_decay_applies_to_matrices_only() -> None:
-    learned = {"loop_signal": "learned", "norm": "layer", "positions": "learned", "max_positions": 9, "digit_ids": ()}
-    model = build_model(replace(load_preset("first-light").model, **learned))  # type: ignore[arg-type]
+    learned = {"loop_signal": "learned", "norm": "layer", "positions": "learned", "max_positions": 9, "place_ids": ()}
+    model = build_model(replace(load_recipe("first-light").model, **learned))  # type: ignore[arg-type]
     groups = {group["weight_decay"]: group["params"] for group in make_optimizer(model, TrainingConfig()).param_groups}
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, free = ({names[id(p)] for p in groups[decay]} for decay in (0.1, 0.0))
@@ -201,7 +209,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(threads: int) -> None:
     torch.set_num_threads(threads)
 
     def weights(seed: int) -> dict[str, torch.Tensor]:
-        model, steps = train(load_preset("first-light", steps=12), seed, CPU)
+        model, steps = train(load_recipe("first-light", {"training": {"steps": 12}}), seed, CPU)
         assert len(list(steps)) == 12
         return model.state_dict()
 
@@ -234,7 +242,7 @@ def test_a_gradient_that_is_not_finite_stops_training_before_the_step() -> None:
 @pytest.mark.slow
 def test_a_short_training_learns_to_add() -> None:
     # Seed 0 was seen to reach 0.41 on average over the last 20 steps; before training it is near ln 15 = 2.7.
-    preset = load_preset("first-light", steps=800)
+    preset = load_recipe("first-light", {"training": {"steps": 800}})
     _, steps = train(preset, 0, CPU)
     losses = [step.loss for step in steps]
     assert sum(losses[:5]) / 5 > 2

@@ -11,10 +11,11 @@ import torch
 from oracle_model import OracleModel
 
 from looplm.cli import main
-from looplm.config import ModelConfig, parse
+from looplm.config import ModelConfig
 from looplm.interop.vectors import TOLERANCES, _as_bytes, conform, make_vector, read_vector, run_port, vector_names
 from looplm.loop.halting import parse_halting
-from looplm.models.static import build_model
+from looplm.models import build_model
+from looplm.settings import parse
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE / "schema.json").read_text(encoding="utf-8"))

@@ -246,7 +246,7 @@ def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule
     grid = (-(-state.batch // TILE),) if across else (state.batch,)
     loop_fwd_kernel[grid](
         packed.embedding, packed.signals, packed.gains, packed.shifts, packed.qkv, packed.out, packed.gate, packed.up,
-        packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
+        packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.has_place,
         state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
         state.values, state.place, state.run, start, end,
         rule.max_loops, rule.min_loops, rule.epsilon, len(weights.signals), state.batch, state.room, state.num_loops,

@@ -108,7 +108,7 @@ def scores(places: Places | None, state: State, b: int, first: int, stop: int) -
     hidden = torch.zeros(stop - first, stop).masked_fill(key > query, -math.inf)[None].to(state.h.device)
     if places is None:
         return hidden
-    digit = places.is_digit[state.tokens[b, :stop]]
+    digit = places.has_place[state.tokens[b, :stop]]
     for t in range(first, stop):  # as the text is read: known from the tokens up to t
         before = (0, 0) if t == 0 else (int(state.place[b, t - 1]), int(state.run[b, t - 1]))
         state.place[b, t] = before[0] + 1 if digit[t] else 0

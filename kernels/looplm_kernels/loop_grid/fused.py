@@ -281,7 +281,7 @@ def think(
     def launch(phase: int, l: int) -> None:
         loop_grid_fwd_kernel[(programs,)](
             packed.embedding, packed.signals, packed.gains, packed.shifts, packed.qkv, packed.out, packed.gate, packed.up,
-            packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
+            packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.has_place,
             state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token,
             state.keys, state.values, state.place, state.run, start, end, scratch, barrier,
             rule.max_loops, rule.min_loops, len(weights.signals), state.room, state.num_loops, l,

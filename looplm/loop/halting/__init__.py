@@ -19,7 +19,8 @@ from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
 from looplm.choices import Choices
-from looplm.loop.halting._tables import as_validation_error, read_rule, under, write_rule
+from looplm.chosen import as_validation_error, read_choice, under, write_choice
+from looplm.settings import parse
 from looplm.shapes import Bool, Float, Int
 
 
@@ -175,7 +176,7 @@ class ByRole:
         for where, part in (((), answer_table), (("prompt",), prompt_table)):
             if part is not None:
                 try:
-                    made.append(read_rule(RULES, part, DEFAULT_RULE))
+                    made.append(read_choice(RULES, part, default=DEFAULT_RULE, face=("max_loops", "__call__")))
                 except ValidationError as error:
                     mistakes += under(where, error)
         if mistakes:
@@ -217,17 +218,15 @@ def parse_halting(table: Mapping[str, Any], where: str) -> ByRole:
     Raises:
         InputError: with every mistake at once, each with its field and what was given.
     """
-    from looplm.config import parse
-
     return parse(ByRole, dict(table), where=where)
 
 
 def as_table(rule: HaltingRule) -> dict[str, Any]:
     """The table that gives the rule again: its name, and its settings without what is off by default."""
     if not isinstance(rule, ByRole):
-        return write_rule(RULES, rule)
-    answer = write_rule(RULES, rule.answer)
-    return answer if rule.prompt == _unless_named(rule.answer) else answer | {"prompt": write_rule(RULES, rule.prompt)}
+        return write_choice(RULES, rule)
+    answer = write_choice(RULES, rule.answer)
+    return answer if rule.prompt == _unless_named(rule.answer) else answer | {"prompt": write_choice(RULES, rule.prompt)}
 
 
 def name_of(rule: HaltingRule) -> str:

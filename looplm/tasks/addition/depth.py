@@ -6,74 +6,49 @@ against the smallest fixed number of loops that is as accurate? What may a halte
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import torch
-import tyro
 from torch import Tensor
 
-from looplm.runs.checkpoint import load, read_card
-from looplm.config import as_table
-from looplm.tasks.addition.problems import PAD, Problems
-from looplm.tasks.addition.sets import chain_set, test_set
 from looplm.evaluate.scores import TEST_KINDS, exact_match
-from looplm.evaluate.figures import depth_figure, save_figure
+from looplm.files import to_json, write_file
 from looplm.lab.measures import questions_of, rank_correlation, solved_after_each_loop
-from looplm.runs.provenance import circumstances
-from looplm.files import refuse_existing, to_json, write_file
 from looplm.loop.halting import ByRole, HaltingRule
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM, Offer
+from looplm.runs.checkpoint import load
+from looplm.runs.provenance import circumstances
+from looplm.settings import as_table
 from looplm.shapes import Float, Int
+from looplm.tasks.addition.problems import PAD, Problems
+from looplm.tasks.addition.sets import chain_set, test_set
 
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Depth:
-    """Measure parallel adders; a few minutes each."""
+def measure_depth(runs: Sequence[str], out: Path, *, n: int, digits: int, chains: int, seed: int) -> None:
+    """Measure models one after another, and write all numbers to a new file."""
+    results = [_measured(load(run), n, digits, chains, seed) for run in runs]
+    write_file(out, to_json({"schema": SCHEMA, "results": results}))
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Runs or checkpoints."""
-    out: Path
-    """Where the numbers go; the file must not exist."""
-    n: int = 1000
-    """Problems of each set; a twentieth of it for each length of chain, a quarter for each kind of offer."""
-    digits: int = 24
-    chains: int = 20
-    """Longest chain asked for."""
-    seed: int = 5
-    """Fixes the problems."""
 
-    def run(self) -> None:
-        """Measure each model in turn."""
-        refuse_existing(self.out)
-        results = [self.measure(load(run), read_card(run)["provenance"]["seed"]) for run in self.runs]
-        write_file(self.out, to_json({"schema": SCHEMA, "results": results}))
-
-    def measure(self, model: LoopLM, seed: int) -> dict[str, Any]:
-        """All numbers of one model."""
-        assert model.preset is not None
-        halting = model.preset.halting
-        return {
-            "preset": model.preset.name,
-            "seed": seed,
-            "evaluation": {
-                "seed": self.seed,
-                "digits": self.digits,
-                "settings": as_table(model.preset.halting),
-                **circumstances(model.embedding.weight.device),
-            },
-            "chain": loops_by_chain(model, halting, self.digits, self.chains, max(1, self.n // 20), self.seed),
-            "saved": work_saved(model, halting, test_set("carry-heavy", self.digits, self.n, self.seed)),
-            "offers": [
-                {"set": kind, **row}
-                for kind in TEST_KINDS
-                for row in offers(model, halting, test_set(kind, self.digits, max(1, self.n // 4), self.seed + 1))
-            ],
-        }
+def _measured(adder: Trained, n: int, digits: int, chains: int, seed: int) -> dict[str, Any]:
+    """All numbers of one model."""
+    halting = adder.recipe.halting
+    return {
+        "preset": adder.recipe.name,
+        "seed": adder.provenance["seed"],
+        "evaluation": {"seed": seed, "digits": digits, "settings": as_table(halting), **circumstances(adder.model.device)},
+        "chain": loops_by_chain(adder, halting, digits, chains, max(1, n // 20), seed),
+        "saved": work_saved(adder, halting, test_set("carry-heavy", digits, n, seed)),
+        "offers": [
+            {"set": kind, **row}
+            for kind in adder.recipe.task.suites
+            for row in offers(adder, halting, test_set(kind, digits, max(1, n // 4), seed + 1))
+        ],
+    }
 
 
 def loops_by_chain(model: LoopLM, halting: HaltingRule, digits: int, longest: int, n: int, seed: int) -> dict[str, Any]:
@@ -231,19 +206,3 @@ def _percent(part: int, whole: int) -> str:
 def _cost(solved: Tensor, work: Tensor, elapsed_s: float | None = None) -> dict[str, Any]:
     cost = {"correct": int(solved.sum()), "block_evaluations": round(float(work.mean()), 2)}
     return cost if elapsed_s is None else cost | {"elapsed_s": round(elapsed_s, 2)}
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Draw loops against the carry chain from measured numbers."""
-
-    results: Annotated[Path, tyro.conf.Positional]
-    figure: Annotated[Path, tyro.conf.Positional]
-
-    def run(self) -> None:
-        """Write .svg and .png."""
-        save_figure(depth_figure(read_depth(self.results)), self.figure)
-
-
-if __name__ == "__main__":
-    tyro.cli(Annotated[Depth, tyro.conf.subcommand("measure")] | Annotated[Draw, tyro.conf.subcommand("draw")]).run()

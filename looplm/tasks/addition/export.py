@@ -2,23 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import count as count_from
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from looplm.config import DataConfig
-from looplm.tasks.addition.problems import EOS, SYMBOLS, Format, Problems, add, decimal, write
-from looplm.tasks.addition.sets import draw_training, test_set
+from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.files import new_folder
+from looplm.tasks.addition.problems import EOS, SYMBOLS, Format, Problems, add, decimal, write
+from looplm.tasks.addition.sets import draw_training, test_set
+
+if TYPE_CHECKING:
+    from looplm.tasks.addition import Addition
 
 _BATCH = 65_536
 _TRIES_WITHOUT_GAIN = 20
 
 
 def export(
-    folder: Path, config: DataConfig, count: int, test_digits: tuple[int, ...], test_count: int, seed: int
+    folder: Path, task: "Addition", count: int, test_digits: tuple[int, ...], test_count: int, seed: int
 ) -> dict[str, int]:
     """Write train.parquet and test.parquet; gives the number of problems of each.
 
@@ -35,9 +39,9 @@ def export(
     disable_progress_bars()
 
     with new_folder(folder) as draft:
-        train = Dataset.from_dict(_columns(_distinct(count, config, seed), config.format, "train"))
+        train = Dataset.from_dict(_columns(_distinct(count, task, seed), task.format, "train"))
         tests = [
-            Dataset.from_dict(_columns([test_set(kind, digits, test_count, seed)], config.format, kind))
+            Dataset.from_dict(_columns([test_set(kind, digits, test_count, seed)], task.format, kind))
             for kind in ("uniform", "carry-heavy")
             for digits in test_digits
         ]
@@ -47,13 +51,12 @@ def export(
     return {name: len(dataset) for name, dataset in parts.items()}
 
 
-def _distinct(count: int, config: DataConfig, seed: int) -> list[Problems]:
+def _distinct(count: int, task: "Addition", seed: int) -> list[Problems]:
     """Batches of training problems, `count` in all, no ordered pair twice."""
-    generator = torch.Generator().manual_seed(seed)
     seen: set[tuple[str, str]] = set()
-    batches, fruitless = [], 0
+    batches, fruitless, number = [], 0, count_from()
     while len(seen) < count:
-        drawn = draw_training(_BATCH, config, generator)
+        drawn = draw_training(range(_BATCH), task, Draw(seed, "export", next(number)))
         new = []
         for row, pair in enumerate(drawn.numbers()):
             if pair not in seen and len(seen) < count:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from looplm.errors import InputError
 from looplm.shapes import Bool, Int
+from looplm.task import Batch
 
 PLUS, EQUALS, BOS, EOS, PAD, SLOT = 10, 11, 12, 13, 14, 15
 SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "+", "=", "<bos>", "<eos>", "<pad>", "<slot>")
@@ -176,26 +177,7 @@ def _lay_out(numbers: list[tuple[Tensor, Tensor, bool]], operators: list[int]) -
     return Texts(tokens=tokens, answer=answer, prompt_length=answer_start)
 
 
-@dataclass(frozen=True)
-class Questions:
-    """Problems as a model reads them, and what it is asked to predict."""
-
-    tokens: Annotated[Tensor, Int("N U")]
-    """Padded on the right."""
-    targets: Annotated[Tensor, Int("N U")]
-    """The right prediction at each token; it counts only where `asked`."""
-    asked: Annotated[Tensor, Bool("N U")]
-    """True for the tokens from which an answer token is read."""
-    distance: Annotated[Tensor, Int("N U")] | None = None
-    """In parallel: how many places down a slot's digit depends on (addition.distance); elsewhere 0."""
-
-    def to(self, device: torch.device) -> "Questions":
-        """The same on another device."""
-        distance = None if self.distance is None else self.distance.to(device)
-        return Questions(self.tokens.to(device), self.targets.to(device), self.asked.to(device), distance)
-
-
-def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
+def ask(problems: Problems, format: Format, mode: Mode) -> Batch:
     """Problems with their right answers: as text to go on with, or as slots to fill.
 
     Left to right, each answer token is predicted from the token before it, and the text holds the answer (teacher
@@ -206,7 +188,8 @@ def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
     """
     texts = write(problems, format)
     if mode == "left-to-right":
-        return Questions(texts.tokens[:, :-1], texts.tokens[:, 1:], texts.answer[:, 1:])
+        tokens = texts.tokens[:, :-1]
+        return Batch(tokens, texts.tokens[:, 1:], texts.answer[:, 1:], tokens != PAD)
     start = texts.prompt_length[:, None]
     end = start + torch.maximum(problems.a_length, problems.b_length)[:, None] + 2
     width = int(end.max())
@@ -216,7 +199,7 @@ def ask(problems: Problems, format: Format, mode: Mode) -> Questions:
     tokens = torch.where(column < start, known, torch.where(asked, SLOT, PAD))
     slot = (column - start).clamp(0, problems.a.shape[1] + 1)
     distance = torch.where(asked, carry_distances(problems).gather(1, slot), 0)
-    return Questions(tokens, torch.where(asked & (known == PAD), EOS, known), asked, distance)
+    return Batch(tokens, torch.where(asked & (known == PAD), EOS, known), asked, tokens != PAD, distance)
 
 
 def carry_distances(problems: Problems) -> Annotated[Tensor, Int("N P")]:

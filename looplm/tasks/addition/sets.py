@@ -1,56 +1,75 @@
 """Which additions are drawn: for training, and for the three kinds of test set."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from looplm.config import DataConfig
-from looplm.tasks.addition.problems import MAX_DIGITS, Problems, held_out
+from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.shapes import Int
+from looplm.tasks.addition.problems import MAX_DIGITS, Problems, held_out
+from looplm.tasks.addition.random import FromDraw, FromGenerator, Random
+
+if TYPE_CHECKING:
+    from looplm.tasks.addition import Addition
 
 TestKind = Literal["uniform", "carry-heavy"]
 CARRY_HEAVY_RATE = 0.7
 """Probability that a place above the lowest sums to 9, in the carry-heavy test sets."""
 
 
-def draw_training(count: int, config: DataConfig, generator: Generator) -> Problems:
-    """Problems to train on; pairs held out for testing are drawn again.
+def draw_training(rows: range, task: "Addition", draw: Draw) -> Problems:
+    """Problems to train on, one for each row of a batch; pairs held out for testing are drawn again.
 
-    Spec: [addition.training-draw][], [addition.held-out][].
+    Spec: [addition.training-draw][], [addition.held-out][], [tasks.rows][].
     """
-    return _keep(count, lambda n: _draw_training(n, config, generator), lambda drawn: ~held_out(drawn))
+    drawn = _draw_training(task, FromDraw(draw, rows))
+    tries = 0
+    while bool((again := held_out(drawn)).any()):
+        tries += 1
+        if tries > 1000:
+            raise InputError("all such problems are held out for testing; allow more digits.")
+        other = _draw_training(task, FromDraw(draw.of(f"again {tries}"), rows))
+        drawn = Problems(
+            torch.where(again[:, None], other.a, drawn.a),
+            torch.where(again[:, None], other.b, drawn.b),
+            torch.where(again, other.a_length, drawn.a_length),
+            torch.where(again, other.b_length, drawn.b_length),
+        )
+    longest = int(torch.maximum(drawn.a_length, drawn.b_length).max())
+    return Problems(drawn.a[:, :longest], drawn.b[:, :longest], drawn.a_length, drawn.b_length)
 
 
-def _draw_training(count: int, config: DataConfig, generator: Generator) -> Problems:
-    a_length, b_length = (_integers(config.min_digits, config.max_digits, (count,), generator) for _ in range(2))
-    equal = _chance(config.equal_length_share, (count,), generator)
-    b_length = torch.where(equal, a_length, b_length)
-    drawn = _uniform(a_length, b_length, generator)
-    heavy = _chance(config.carry_heavy_share, (count, 1), generator)
-    rate = torch.rand((count, 1), generator=generator)
-    nine = heavy & (torch.rand(drawn.a.shape, generator=generator) < rate)
-    lowest = torch.arange(drawn.a.shape[1]) == 0
-    generating = heavy & _chance(0.5, (count, 1), generator) & lowest
-    return _with_carries(drawn, nine, generating, generator)
+def _draw_training(task: "Addition", random: Random) -> Problems:
+    a_length, b_length = (random.integers(task.min_digits, task.max_digits, ()) for _ in range(2))
+    equal = random.chance(task.equal_length_share, ())
+    drawn = _uniform(a_length, torch.where(equal, a_length, b_length), random, task.max_digits)
+    heavy = random.chance(task.carry_heavy_share, (1,))
+    nine = heavy & (random.unit((task.max_digits,)) < random.unit((1,)))
+    lowest = torch.arange(task.max_digits) == 0
+    generating = heavy & random.chance(0.5, (1,)) & lowest
+    return _with_carries(drawn, nine, generating, random)
 
 
-def test_set(kind: TestKind, digits: int, count: int, seed: int) -> Problems:
+def test_set(kind: str, digits: int, count: int, seed: int) -> Problems:
     """A test set: both operands have exactly `digits` digits, and every pair is held out from training.
 
     Spec: [addition.uniform-set][], [addition.carry-heavy-set][], [addition.held-out][].
     """
+    if not 1 <= digits <= MAX_DIGITS:
+        raise InputError(f"sums have operands of 1 to {MAX_DIGITS:,} digits: got {digits}.")
     generator = _test_generator(kind, digits, seed)
 
     def draw(n: int) -> Problems:
-        drawn = _uniform(torch.full((n,), digits), torch.full((n,), digits), generator)
+        random = FromGenerator(generator, n)
+        drawn = _uniform(torch.full((n,), digits), torch.full((n,), digits), random, digits)
         if kind == "uniform":
             return drawn
-        nine = _chance(CARRY_HEAVY_RATE, drawn.a.shape, generator)
+        nine = random.chance(CARRY_HEAVY_RATE, (digits,))
         lowest = (torch.arange(digits) == 0).expand(n, digits)
-        return _with_carries(drawn, nine & ~lowest, lowest, generator)
+        return _with_carries(drawn, nine & ~lowest, lowest, random)
 
     return _keep(count, draw, held_out)
 
@@ -68,13 +87,14 @@ def chain_set(chain: int, digits: int, count: int, seed: int) -> Problems:
     generator = _test_generator("chain", digits, seed * (MAX_DIGITS + 1) + chain)
 
     def draw(n: int) -> Problems:
-        drawn = _uniform(torch.full((n,), digits), torch.full((n,), digits), generator)
+        random = FromGenerator(generator, n)
+        drawn = _uniform(torch.full((n,), digits), torch.full((n,), digits), random, digits)
         if chain == 0:
-            return _without_carries(drawn, generator)
-        start = _integers(0, digits - chain, (n, 1), generator)
+            return _without_carries(drawn, random)
+        start = random.integers(0, digits - chain, (1,))
         place = torch.arange(digits).expand(n, digits)
-        drawn = _with_carries(drawn, (place > start) & (place < start + chain), place == start, generator)
-        return _without_longer_chains(drawn, chain, generator)
+        drawn = _with_carries(drawn, (place > start) & (place < start + chain), place == start, random)
+        return _without_longer_chains(drawn, chain, random)
 
     return _keep(count, draw, held_out)
 
@@ -102,11 +122,12 @@ def _keep(count: int, draw: Callable[[int], Problems], wanted: Callable[[Problem
     )
 
 
-def _uniform(a_length: Annotated[Tensor, Int("N")], b_length: Annotated[Tensor, Int("N")], generator: Generator) -> Problems:
+def _uniform(
+    a_length: Annotated[Tensor, Int("N")], b_length: Annotated[Tensor, Int("N")], random: Random, places: int
+) -> Problems:
     """Operands of these lengths, every digit equally likely; the highest is not 0 unless it is the only one."""
-    places = int(torch.maximum(a_length, b_length).max())
-    digits = _integers(0, 9, (2, len(a_length), places), generator)
-    leading = _integers(1, 9, (2, len(a_length)), generator)
+    digits = random.pairs(0, 9, (places,))
+    leading = random.pairs(1, 9, ())
     place = torch.arange(places)
     for row, length in enumerate((a_length, b_length)):
         is_leading = (place == length[:, None] - 1) & (length[:, None] > 1)
@@ -115,55 +136,47 @@ def _uniform(a_length: Annotated[Tensor, Int("N")], b_length: Annotated[Tensor, 
     return Problems(digits[0], digits[1], a_length, b_length)
 
 
-def _with_carries(drawn: Problems, nine: Tensor, generating: Tensor, generator: Generator) -> Problems:
+def _with_carries(drawn: Problems, nine: Tensor, generating: Tensor, random: Random) -> Problems:
     """Make a + b equal 9 at the places `nine`, as far as b reaches, and at least 10 at the places `generating`."""
     place = torch.arange(drawn.b.shape[1])
     nine = nine & (place < drawn.b_length[:, None])
     no_zero = (place == drawn.b_length[:, None] - 1) & (drawn.b_length[:, None] > 1)  # b's highest digit stays above 0
-    a = torch.where(nine & no_zero & (drawn.a == 9), _integers(1, 8, drawn.a.shape, generator), drawn.a)
+    a = torch.where(nine & no_zero & (drawn.a == 9), random.integers(1, 8, drawn.a.shape[1:]), drawn.a)
     b = torch.where(nine, 9 - a, drawn.b)
-    a = torch.where(generating & (a == 0), _integers(1, 9, a.shape, generator), a)
-    b = torch.where(generating, 10 - a + _below(a, generator), b)
+    a = torch.where(generating & (a == 0), random.integers(1, 9, a.shape[1:]), a)
+    b = torch.where(generating, 10 - a + _below(a, random), b)
     return Problems(a, b, drawn.a_length, drawn.b_length)
 
 
-def _without_carries(drawn: Problems, generator: Generator) -> Problems:
+def _without_carries(drawn: Problems, random: Random) -> Problems:
     """Redraw b, of the same length as a, so that no place carries."""
     digits = drawn.a.shape[1]
     least = ((torch.arange(digits) == digits - 1) & (digits > 1)).long().expand(drawn.a.shape)  # highest digits are 1 or more
-    a = torch.where(drawn.a + least > 9, _integers(1, 8, drawn.a.shape, generator), drawn.a)
-    return Problems(a, least + _below(10 - a - least, generator), drawn.a_length, drawn.b_length)
+    a = torch.where(drawn.a + least > 9, random.integers(1, 8, drawn.a.shape[1:]), drawn.a)
+    return Problems(a, least + _below(10 - a - least, random), drawn.a_length, drawn.b_length)
 
 
-def _without_longer_chains(drawn: Problems, chain: int, generator: Generator) -> Problems:
+def _without_longer_chains(drawn: Problems, chain: int, random: Random) -> Problems:
     """Change b, upwards from the lowest place, wherever a sum of 9 would make a chain longer than `chain`."""
-    size, digits = drawn.b.shape
-    b, length = drawn.b.clone(), torch.zeros(size, dtype=torch.int64)
+    digits = drawn.b.shape[1]
+    b, length = drawn.b.clone(), torch.zeros_like(drawn.b[:, 0])
     for place in range(digits):
         pair = drawn.a[:, place] + b[:, place]
         too_long = (pair == 9) & (length == chain)
         least = 1 if place == digits - 1 and digits > 1 else 0
-        other = least + (b[:, place] - least + _integers(1, 9 - least, (size,), generator)) % (10 - least)
+        other = least + (b[:, place] - least + random.integers(1, 9 - least, ())) % (10 - least)
         b[:, place] = torch.where(too_long, other, b[:, place])
         pair = drawn.a[:, place] + b[:, place]
         length = torch.where(pair >= 10, 1, torch.where((pair == 9) & (length > 0), length + 1, 0))
     return Problems(drawn.a, b, drawn.a_length, drawn.b_length)
 
 
-def _below(limit: Tensor, generator: Generator) -> Tensor:
+def _below(limit: Tensor, random: Random) -> Tensor:
     """An integer in 0 .. limit - 1 for each limit."""
-    return (torch.rand(limit.shape, generator=generator) * limit).long()
+    return (random.unit(limit.shape[1:]) * limit).long()
 
 
-def _integers(low: int, high: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    return torch.randint(low, high + 1, shape, generator=generator)
-
-
-def _chance(probability: float, shape: tuple[int, ...] | torch.Size, generator: Generator) -> Tensor:
-    return torch.rand(shape, generator=generator) < probability
-
-
-def _test_generator(kind: str, digits: int, seed: int) -> Generator:
+def _test_generator(kind: str, digits: int, seed: int) -> torch.Generator:
     """Each kind and digit count has a stream of its own, far from training's, which is seeded by small numbers."""
     kinds = ("uniform", "carry-heavy", "chain")
-    return Generator().manual_seed(10**12 + (seed * len(kinds) + kinds.index(kind)) * (MAX_DIGITS + 1) + digits)
+    return torch.Generator().manual_seed(10**12 + (seed * len(kinds) + kinds.index(kind)) * (MAX_DIGITS + 1) + digits)

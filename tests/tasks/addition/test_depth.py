@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import models
 
-from looplm.runs.checkpoint import save
-from looplm.config import load_preset
-from looplm.tasks.addition.sets import test_set
 from looplm.evaluate.figures import depth_figure
-from looplm.tasks.addition.depth import Depth, block_evaluations, offers, work_saved
 from looplm.lab.measures import rank_correlation
 from looplm.loop.halting import ByRole
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
 from looplm.models.looped import LoopLM, Offer
-from looplm.models.static import build_model
+from looplm.runs.checkpoint import save
 from looplm.spec import oracle
+from looplm.tasks.addition.depth import Depth, block_evaluations, offers, work_saved
+from looplm.tasks.addition.sets import test_set
+from looplm.train.recipe import load_recipe
 
 test_set.__test__ = False  # type: ignore[attr-defined]
 halting = oracle("halting")
@@ -63,11 +63,11 @@ def test_rank_correlation_at_known_points() -> None:
 
 
 def parallel(model: LoopLM) -> LoopLM:
-    model.preset = load_preset("parallel")
+    model.preset = load_recipe("parallel")
     return model
 
 
-@given(models(positions="digit-place", vocab_size=16, body="looped"))
+@given(models(positions="place", vocab_size=16, body="looped"))
 def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: LoopLM) -> None:
     rule = ByRole(TwoEqualArgmaxes(5), StateChange(5, epsilon=1e9))
     found = work_saved(parallel(model), rule, test_set("uniform", 2, 8, seed=1))
@@ -78,7 +78,7 @@ def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: Lo
     assert len(found["full_prompt"]["correct_after_each_loop"]) == 5
 
 
-@given(models(positions="digit-place", vocab_size=16, body="looped"))
+@given(models(positions="place", vocab_size=16, body="looped"))
 def test_with_fixed_loops_all_offers_are_one(model: LoopLM) -> None:
     rows = offers(parallel(model), ByRole(Fixed(3), Fixed(3)), test_set("uniform", 2, 4, seed=1))
     assert [row["offer"] for row in rows] == list(get_args(Offer))
@@ -87,7 +87,7 @@ def test_with_fixed_loops_all_offers_are_one(model: LoopLM) -> None:
 
 @pytest.mark.slow
 def test_a_checkpoint_is_measured_and_drawn(tmp_path: Path) -> None:
-    preset = load_preset("parallel")
+    preset = load_recipe("parallel")
     save(build_model(preset.model), preset, {"seed": 7}, tmp_path / "run" / "checkpoint")
     Depth(runs=(str(tmp_path / "run"),), out=tmp_path / "out.json", n=20, digits=3, chains=2).run()
     made: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())

@@ -5,6 +5,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from looplm.errors import InputError
+from looplm.resources import resource
+from looplm.spec import oracle
 from looplm.tasks.addition.problems import (
     BOS,
     EOS,
@@ -23,9 +26,6 @@ from looplm.tasks.addition.problems import (
     swap,
     write,
 )
-from looplm.errors import InputError
-from looplm.resources import resource
-from looplm.spec import oracle
 
 spec = oracle("addition")
 ORACLES = {

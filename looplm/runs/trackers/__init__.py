@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def open_tracker(*a):
+    raise NotImplementedError
