@@ -138,11 +138,10 @@ def ask(bits: Annotated[Tensor, Int("N M")], length: Annotated[Tensor, Int("N")]
     Spec: [tasks.prefix-sums][], [tasks.prefix-places][].
     """
     longest = int(length.max())
-    bits = bits[:, :longest]
     column = torch.arange(longest + 1)
     real = column <= length[:, None]
-    tokens = torch.cat((torch.full_like(length[:, None], BOS), bits), 1).where(real, PAD)
-    parity = bits.cumsum(1) % 2
+    tokens = torch.cat((torch.full_like(length[:, None], BOS), bits[:, :longest]), 1).where(real, PAD)
+    parity = bits[:, :longest].cumsum(1) % 2
     targets = torch.cat((torch.zeros_like(parity[:, :1]), parity), 1).where(real, 0)
     distance = (column - 1).clamp(min=0).expand_as(tokens)
     return Batch(tokens, targets, real & (column > 0), real, distance)
