@@ -67,10 +67,10 @@ from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
-adder = looplm.load("adder")
+adder = looplm.load("adder").model
 sums = problems_of([parse_problem("68915+62898")])
 question = ask(sums, "double-reversed", "left-to-right")
-tokens, answer = question.tokens, question.asked
+tokens, answer = question.tokens, question.scored
 run = adder.think(tokens, Fixed(6), answer=answer, keep_every_loop=True)
 sure, guess = run.logits_per_loop[:, 0].softmax(-1).max(-1)  # [L, T]
 
@@ -216,7 +216,7 @@ assert torch.allclose(changed.h[:, :-1], thoughts.h[:, :-1], atol=1e-6)
 # 맞는다.
 
 # %%
-precise = looplm.load("adder").double()
+precise = looplm.load("adder", dtype=torch.float64).model
 at_once = precise.think(tokens, wait_to_think, answer=answer)
 cache = KVCache(num_loops=6, num_layers=1)
 for t in range(tokens.shape[1]):
@@ -245,13 +245,16 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # 돌리고, "prompt: 1 loop"는 한 루프에서 멈춘다. 오른쪽의 프롬프트는 상태가 쉬면 멈춘다.
 
 # %%
-parallel = looplm.load("parallel-adder")
+parallel = looplm.load("parallel-adder").model
 problems = test_set("carry-heavy", digits=12, count=100, seed=5)
+by_hand = ask(problems, "double-reversed", "left-to-right")
+at_once = ask(problems, "double-reversed", "parallel")
 rest = StateChange(64, epsilon=0.1)
 thresholds = (0.5, 0.9, 0.99, 0.999, 0.9999)
 maps = {
     "digit by digit 한 자리씩": (
         adder,
+        by_hand,
         {
             "fixed, 1-6 loops": [Fixed(n) for n in (1, 2, 3, 4, 5, 6)],
             "confidence, prompt: all loops": [
@@ -264,6 +267,7 @@ maps = {
     ),
     "all at once 한꺼번에": (
         parallel,
+        at_once,
         {
             "fixed, 2-12 loops": [Fixed(n) for n in (2, 4, 6, 8, 10, 12)],
             "confidence": [
@@ -285,9 +289,9 @@ maps = {
 }
 fig, both = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
 found = {}
-for axes, (title, (model, ways)) in zip(both, maps.items(), strict=True):
+for axes, (title, (model, asked_so, ways)) in zip(both, maps.items(), strict=True):
     for (name, way), marker in zip(ways.items(), "osv^D", strict=False):
-        tried = [exact_match(model, problems, rule) for rule in way]
+        tried = [exact_match(model, asked_so, rule) for rule in way]
         found[title, name] = [int(made.solved.sum()) for made in tried]
         work = [made.block_evaluations.mean().item() for made in tried]
         right = [made.solved.double().mean().item() for made in tried]
@@ -337,8 +341,8 @@ real = asked.tokens != PAD
 def slot_loops(threshold):
     """Loops of each slot, 0 for other tokens."""
     rule = ByRole(Confidence(32, threshold=threshold), Fixed(32))
-    taken = parallel.think(asked.tokens, rule, real=real, answer=asked.asked)
-    return torch.where(asked.asked, taken.loops_taken, 0)
+    taken = parallel.think(asked.tokens, rule, real=real, answer=asked.scored)
+    return torch.where(asked.scored, taken.loops_taken, 0)
 
 
 careless, careful = slot_loops(0.9), slot_loops(0.99)
@@ -346,8 +350,8 @@ earlier = (careful < careless).any(1).nonzero()[:, 0]
 print(f"{len(earlier)} of {len(small)} sums have a slot that stops earlier at 0.99")
 row = int(earlier[0])
 print("one of them:", "+".join(small[row : row + 1].numbers()[0]))
-print("loops of its slots at 0.90:", *careless[row, asked.asked[row]].tolist())
-print("loops of its slots at 0.99:", *careful[row, asked.asked[row]].tolist())
+print("loops of its slots at 0.90:", *careless[row, asked.scored[row]].tolist())
+print("loops of its slots at 0.99:", *careful[row, asked.scored[row]].tolist())
 assert len(earlier) > 0
 
 # %% [markdown] lang="en"
@@ -374,7 +378,7 @@ by_prompt = {}
 for prompt in (1, 2, 6):
     ways = [ByRole(Fixed(loops), Fixed(prompt)) for loops in range(2, 7)]
     by_prompt[prompt] = [
-        int((~exact_match(adder, problems, way).solved).sum()) for way in ways
+        int((~exact_match(adder, by_hand, way).solved).sum()) for way in ways
     ]
     print(f"prompt of {prompt}, answer of 2-6 loops: missed", *by_prompt[prompt])
 assert by_prompt[1][0] == 0 and by_prompt[1][-1] > 50
@@ -450,8 +454,8 @@ def check_counterexample(problem, low, high):
         rule = ByRole(
             Confidence(6, threshold=0.9999), Confidence(6, threshold=threshold)
         )
-        thoughts = adder.think(asked.tokens, rule, answer=asked.asked)
-        taken.append(thoughts.loops_taken[asked.asked])
+        thoughts = adder.think(asked.tokens, rule, answer=asked.scored)
+        taken.append(thoughts.loops_taken[asked.scored])
     assert (taken[1] < taken[0]).any(), "no token of the answer stopped earlier"
 
 

@@ -42,15 +42,16 @@ from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
 from looplm.tasks.addition.sets import chain_set
 from looplm.evaluate.scores import exact_match
 from looplm.evaluate.figures import trace_figure
-from looplm.think.trace import trace_sum
+from looplm.think.trace import trace_text
 from looplm.loop.halting import ByRole
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.think.batched import Thinking
 
-adder = looplm.load("parallel-adder")
-trace = trace_sum(adder, "99999999+1")
+trained = looplm.load("parallel-adder")
+adder, task, own = trained.model, trained.recipe.task, trained.recipe.halting
+trace = trace_text(adder, task, "99999999+1", own)
 assert trace.answer == "100000000"
 trace_figure(trace.as_json())
 
@@ -107,8 +108,14 @@ for number, slot in enumerate(t for t in trace.tokens if t.role == "answer"):
 # 한 번은 확신도 99 %에서 멈추게 하여, 또 한 번은 첫 장에서 완벽했던 대로 두 루프의 생각이 같으면 멈추게 하여 푼다.
 
 # %%
-hard = chain_set(chain=12, digits=16, count=40, seed=1)
-own = adder.preset.halting
+
+
+def asked(problems):
+    """Sums as this adder is asked them."""
+    return ask(problems, "double-reversed", "parallel")
+
+
+hard = asked(chain_set(chain=12, digits=16, count=40, seed=1))
 rules = {
     "prefix stability": own,
     "confidence 0.99": ByRole(Confidence(64, threshold=0.99), own.prompt),
@@ -142,7 +149,7 @@ for name, rule in rules.items():
 def think(problem, rule):
     """One sum, and the work that it took."""
     question = ask(problems_of([parse_problem(problem)]), "double-reversed", "parallel")
-    thinking = Thinking(adder, question.tokens, rule, answer=question.asked)
+    thinking = Thinking(adder, question.tokens, rule, answer=question.scored)
     while thinking.running.any():
         thinking.advance()
     return question, thinking
@@ -177,19 +184,19 @@ for problem in ("12345678+11111111", "99999999+1", "99995555+4445"):
 # %%
 problems = chain_set(chain=5, digits=9, count=6, seed=2)
 question = ask(problems, "double-reversed", "parallel")
-precise = looplm.load("parallel-adder").double()
+precise = looplm.load("parallel-adder", dtype=torch.float64).model
 plain = precise.think(
     question.tokens,
     own,
     real=question.tokens != PAD,
-    answer=question.asked,
+    answer=question.scored,
 )
 thinking = Thinking(
     precise,
     question.tokens,
     own,
     real=question.tokens != PAD,
-    answer=question.asked,
+    answer=question.scored,
 )
 while thinking.running.any():
     thinking.advance()
@@ -218,7 +225,9 @@ print(f"block evaluations: {thinking.block_evaluations.sum():.0f}, plain {comput
 # %%
 chains = range(13)
 most = [
-    exact_match(adder, chain_set(chain, 16, 20, seed=3), own).most_loops.double().mean()
+    exact_match(adder, asked(chain_set(chain, 16, 20, seed=3)), own)
+    .most_loops.double()
+    .mean()
     for chain in chains
 ]
 fig, axes = plt.subplots(figsize=(6, 3), layout="constrained")
@@ -362,16 +371,16 @@ check_rested(right=40)
 
 # %%
 nines = ask(problems_of([parse_problem("99999999+1")]), "double-reversed", "parallel")
-slot_3 = int(nines.asked[0].nonzero()[3])
+slot_3 = int(nines.scored[0].nonzero()[3])
 
 
 def check_hook(hook, gets_through):
     """The last slot is later than without the hook; the sum is right or wrong."""
     rule = own
-    before = adder.think(nines.tokens, rule, answer=nines.asked).loops_taken[0, -1]
-    after = adder.think(nines.tokens, rule, answer=nines.asked, hook=hook)
+    before = adder.think(nines.tokens, rule, answer=nines.scored).loops_taken[0, -1]
+    after = adder.think(nines.tokens, rule, answer=nines.scored, hook=hook)
     assert after.loops_taken[0, -1] > before, f"{after.loops_taken[0, -1]} loops"
-    right = (after.logits.argmax(-1) == nines.targets)[nines.asked].all()
+    right = (after.logits.argmax(-1) == nines.targets)[nines.scored].all()
     assert gets_through == bool(right)
 
 

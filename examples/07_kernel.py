@@ -57,7 +57,7 @@ from looplm.spec import oracle
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)
-adder = looplm.load("adder")
+adder = looplm.load("adder").model
 question = ask(
     problems_of([parse_problem("58+67")]), "double-reversed", "left-to-right"
 )
@@ -74,7 +74,7 @@ class Counting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-tokens, asked = question.tokens, question.asked
+tokens, asked = question.tokens, question.scored
 x0, view = adder.embed(tokens, torch.ones_like(asked))
 h0, nothing = torch.zeros_like(x0), torch.full_like(tokens, -1)
 with Counting() as one_loop:

@@ -73,7 +73,7 @@ from looplm.hardware.plan import decode_speed, make_plan, with_loops
 from looplm.hardware.profile import load_profile
 from looplm.hardware.setting import Setting, training_peak
 from looplm.hardware.units import human
-from looplm.hardware.workload import find_workload
+from looplm.train.workloads import find_workload
 from looplm.resources import resource
 from looplm.spec import oracle
 

@@ -156,13 +156,18 @@ def tests(_: str, language: str) -> str:
 
 
 def modules(package: str, language: str) -> str:
-    """An API entry for a module, or for every public module of a package."""
+    """An API entry for a module, or for every public module of a package and every package in it that defines something."""
     root = checkout() / Path(*package.split("."))
     paths = [root.with_suffix(".py")] if root.with_suffix(".py").exists() else sorted(root.rglob("*.py"))
     if not paths:
         raise ValueError(f"a page asks for the modules of {package}, which does not exist.")
-    names = [".".join(path.relative_to(checkout()).with_suffix("").parts) for path in paths]
+    shown = [path.parent if path.stem == "__init__" and _defines(path) else path for path in paths]
+    names = [".".join(path.relative_to(checkout()).with_suffix("").parts) for path in shown]
     return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
+
+
+def _defines(path: Path) -> bool:
+    return any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in ast.parse(path.read_text(encoding="utf-8")).body)
 
 
 def study(name: str, language: str) -> str:

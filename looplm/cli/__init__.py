@@ -8,11 +8,33 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 import looplm
 from looplm.cli.console import REFUSED, fail, remember
 from looplm.errors import InputError
 from looplm.runs.signals import handled
+
+
+def parse(arguments: list[str]) -> Any:
+    """The command that the arguments ask for; it does not run yet. Leaves Python if they ask for help, or for nothing known."""
+    import functools
+    import operator
+    from typing import Annotated
+
+    import tyro
+
+    from looplm.cli.commands import all_commands
+
+    choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in all_commands().items()]
+    any_of_them: Any = functools.reduce(operator.or_, choices)
+    return tyro.cli(
+        any_of_them,
+        prog="looplm",
+        description=f"LoopLM {looplm.__version__}: a looped language model to read, run, test and cite.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     remember(arguments)
     with handled(_interrupt):
         try:
-            return _run(arguments)
+            code: int = parse(arguments).run()
+            return code
         except InputError as error:
             fail(str(error))
             return REFUSED
@@ -47,28 +70,6 @@ def entry() -> None:
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _run(arguments: list[str]) -> int:
-    import functools
-    import operator
-    from typing import Annotated, Any
-
-    import tyro
-
-    from looplm.cli.commands import all_commands
-
-    choices = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in all_commands().items()]
-    any_of_them: Any = functools.reduce(operator.or_, choices)
-    command = tyro.cli(
-        any_of_them,
-        prog="looplm",
-        description=f"LoopLM {looplm.__version__}: a looped language model to read, run, test and cite.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    code: int = command.run()
-    return code
 
 
 class _Signalled(KeyboardInterrupt):

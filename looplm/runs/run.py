@@ -31,7 +31,8 @@ from looplm.runs.provenance import provenance
 from looplm.runs.report import report_text
 from looplm.runs.results import Result, figure_lines, make_result, make_summary, others_by_size, read_summary
 from looplm.runs.signals import Stopped, Wish, heeding
-from looplm.runs.trackers import open_tracker
+from looplm.runs.trackers import find_tracker, open_tracker
+from looplm.settings import as_table
 from looplm.train.execution import Execution
 from looplm.train.fits import TEST_SEED
 from looplm.train.gate import train_gate
@@ -94,6 +95,8 @@ def run_recipe(
     Spec: [training.claimed][], [training.resume][], [training.log][].
     """
     execution, keeping = execution or Execution(), keeping or Keeping()
+    for name in keeping.trackers:
+        find_tracker(name)
     source = provenance(recipe, seed, device, execution)
     run = (RunFolder.resume if resume else RunFolder.claim)(folder, recipe, source)
     with run, heeding(keeping.on_signal) as wish:
@@ -156,10 +159,13 @@ class _Stages:
         trainer = Trainer(self.recipe, self.seed, self.device, self.execution)
         self.run.restore(trainer, self.keeping.on_remark)
         self.run.goes_on(trainer.steps_done, self.source)
-        trackers = [
-            open_tracker(name, f"{self.recipe.name}-{self.seed}", {"seed": self.seed}, self.path, self.keeping.on_message)
-            for name in self.keeping.trackers
-        ]
+        named: dict[str, Any] = {
+            "run_name": f"{self.recipe.name}-{self.seed}",
+            "config": as_table(self.recipe),
+            "folder": self.path,
+        }
+        first, tell = trainer.steps_done + 1, self.keeping.on_message
+        trackers = [open_tracker(name, **named, first_step=first, on_message=tell) for name in self.keeping.trackers]
         kept_at = time.monotonic()
         try:
             with self.run.log() as log:

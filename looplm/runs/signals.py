@@ -48,7 +48,7 @@ def heeding(on_first: Callable[[], None] = lambda: None) -> Iterator[Wish]:
 
     def note(signum: int, frame: FrameType | None) -> None:
         if wish:
-            raise Stopped(signum, "stopped at once")
+            raise Stopped(signum, "stopped at once.")
         wish.signum = signum
         on_first()
 

@@ -18,6 +18,7 @@ from typing import Any
 from looplm import spec
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.spec.history import history
 
 EVIDENCE = Path("build/evidence.json")
 """Where the test suite writes what it saw, relative to the checkout."""
@@ -183,6 +184,7 @@ def _unknown_ids(root: Path) -> Iterator[str]:
     """Citations of clauses that do not exist: in code, tests, pages, examples and committed results."""
     known = spec.clauses()
     families = {id.split(".")[0] for id in known}
+    recorded = known.keys() | {wording.id for wording in history()}  # a result keeps the citations of its day
     texts: list[tuple[str, tuple[re.Pattern[str], ...]]] = [
         *((pattern, (_CITED, _IN_COMMENT)) for pattern in ("looplm/**/*.py", "kernels/**/*.py", "examples/*.py")),
         *((pattern, (_CITED, _IN_BRACKETS)) for pattern in ("docs/**/*.md", "spec/*.md", "*.md")),
@@ -193,7 +195,8 @@ def _unknown_ids(root: Path) -> Iterator[str]:
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 for id in (id for expression in expressions for id in expression.findall(line)):
                     family, _, name = id.partition(".")
-                    if id not in known and family in families and name not in _FILE_ENDINGS:
+                    there = recorded if _LOGGED in expressions else known
+                    if id not in there and family in families and name not in _FILE_ENDINGS:
                         yield f"{path.relative_to(root)}:{number}: there is no clause {id}"
     for id, tests in _marks(root).items():
         if id not in known:

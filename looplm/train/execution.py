@@ -58,9 +58,9 @@ class Execution:
             model.block.compile()
         if self.recompute:
             for layer in model.blocks():  # an attribute of the instance, in front of the class's method
-                layer.forward = partial(_computed_again, layer.forward)  # type: ignore[method-assign]
+                layer.forward = partial(_computed_again, layer.forward)
         if self.recompute_loops:
-            model.step = partial(_computed_again, model.step)
+            model.step = partial(_computed_again, model.step)  # type: ignore[method-assign]
         return model
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:

@@ -1,5 +1,6 @@
 """Whether the parts of a recipe fit each other: whatever can be refused before step 1 is refused here."""
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,14 @@ def unusable(recipe: "Recipe") -> Iterator[str]:
     except InputError as error:
         yield f"a training batch cannot be drawn: {str(error).rstrip('.')}"
     yield from _too_long(task.longest().tokens.shape[1], room, "training has texts", "`model.max_positions`")
-    wanted = [
-        (name, size, recipe.evaluation.problems_per_cell, TEST_SEED) for name in task.suites for size in recipe.evaluation.sizes
-    ]
+    tested, smallest = recipe.evaluation, min(recipe.evaluation.sizes)
+    wanted = []
+    for name, size in itertools.product(task.suites, tested.sizes):
+        # of small problems there may be too few, and some may be longer than others; of large ones a single one will do
+        count = tested.problems_per_cell if room or size == smallest else 1
+        wanted.append((name, size, count, TEST_SEED))
     if recipe.training.validate_every:
-        wanted.append((next(iter(task.suites)), min(recipe.evaluation.sizes), VALIDATION_ROWS, VALIDATION_SEED))
+        wanted.append((next(iter(task.suites)), smallest, VALIDATION_ROWS, VALIDATION_SEED))
     longest = (0, "", 0)
     for name, size, count, seed in wanted:
         make: Any = _suite if _hashes(task) else _suite.__wrapped__

@@ -25,6 +25,10 @@ TRAINED = "trained"
 
 
 def _read_task(table: Any) -> Task:
+    """The task that a table names.
+
+    Spec: [tasks.refused][].
+    """
     return read_choice(TASKS, table, key="name", face=FACE)
 
 

@@ -9,9 +9,8 @@ from playwright.sync_api import Page, expect
 
 import looplm
 from looplm.loop.halting import ByRole, as_table, name_of, parse_halting
-from looplm.tasks.addition.sets import TestKind
 from looplm.tasks.addition.sets import test_set as draw_sums
-from looplm.think.trace import trace_sum
+from looplm.think.trace import trace_text
 
 NEAR = 1e-4
 """Double sums in the page, single ones in the package: probabilities may differ by less than this."""
@@ -28,7 +27,7 @@ def open_page(tab: Page, language: str = "en") -> Page:
 
 def sums() -> list[str]:
     """Drawn sums of 1 to 12 digits, of both kinds, and some with operands of different lengths."""
-    kinds: tuple[TestKind, ...] = ("uniform", "carry-heavy")
+    kinds = ("uniform", "carry-heavy")
     drawn = [pair for kind in kinds for n in (1, 3, 8, 12) for pair in draw_sums(kind, n, 4, 11).numbers()]
     uneven = [(a[: 1 + i % 3], b) for i, (a, b) in enumerate(draw_sums("uniform", 9, 4, 12).numbers())]
     return ["+".join(pair) for pair in [*drawn, *uneven, ("99999999", "1"), ("0", "0")]]
@@ -43,9 +42,9 @@ def solved_in_page(tab: Page, adder: str, problems: list[str], halting: dict[str
     return found
 
 
-def settings(model: Any, changes: dict[str, Any] | None) -> ByRole:
+def settings(trained: looplm.Trained, changes: dict[str, Any] | None) -> ByRole:
     """The adder's own halting, with another rule for the answer."""
-    own: ByRole = model.preset.halting
+    own = trained.recipe.halting
     changed = {"max_loops": own.max_loops, "prompt": as_table(own.prompt), **(changes or {})}
     return own if changes is None else parse_halting(changed, where="this halting")
 
@@ -67,13 +66,13 @@ def test_the_page_thinks_as_the_package_does(tab: Page, adder: str, changes: dic
     Sums in which a decision hung by less than the difference of both arithmetics are left out, and must be few.
     """
     torch.set_num_threads(1)
-    model = looplm.load(adder)
-    config = settings(model, changes)
+    trained = looplm.load(adder)
+    config = settings(trained, changes)
     as_script = None if changes is None else as_table(config)
     problems = sums()
     left_out, farthest = 0, 0.0
     for problem, here in zip(problems, solved_in_page(open_page(tab), adder, problems, as_script), strict=True):
-        there = trace_sum(model, problem, config)
+        there = trace_text(trained.model, trained.recipe.task, problem, config)
         same_loops = [token["loops"] for token in here["tokens"]] == [token.loops_taken for token in there.tokens]
         if not same_loops and is_close_call(there.tokens, config):
             left_out += 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import simple_rules
 from torch import Tensor
@@ -14,9 +14,9 @@ from looplm.loop.halting import ByRole, Evidence, HaltingRule, observe, parse_ha
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.gate import Gate
-from looplm.settings import parse
+from looplm.settings import as_table, parse
 from looplm.spec import oracle
-from looplm.train.recipe import load_recipe
+from looplm.train.recipe import Recipe, load_recipe
 
 halting = oracle("halting")
 
@@ -103,6 +103,7 @@ def test_confidence_matches_the_spec(row: list[float], threshold: float, most_an
 
 @pytest.mark.spec("halting.state-change", "halting.bounds")
 @given(st.lists(st.floats(0, 3), min_size=LOOPS, max_size=LOOPS), st.floats(0.01, 2), bounds)
+@example([0.5] * LOOPS, 0.5, (LOOPS, 1))
 def test_state_change_matches_the_spec(row: list[float], epsilon: float, most_and_least: tuple[int, int]) -> None:
     rule = named("state-change", *most_and_least, epsilon=epsilon)
     expected = halting.loops_taken(halting.state_change(row, epsilon), min(most_and_least), max(most_and_least))
@@ -127,6 +128,9 @@ def test_the_change_of_a_state_matches_the_spec(before: list[float], after: list
     st.floats(0.1, 1),
     bounds,
 )
+@example([([0] * LOOPS, [0.5] * LOOPS, [0.5] * LOOPS)], 0.5, 0.25, (LOOPS, 1))
+@example([([0] * LOOPS, [0.5] * LOOPS, [0.5] * LOOPS)], 0.75, 0.5, (LOOPS, 1))
+@example([([0] * LOOPS, [0.25, 0.75] * (LOOPS // 2), [0.5] * LOOPS)], 0.5, 0.25, (LOOPS, 1))
 def test_prefix_stability_matches_the_spec(
     tokens: list[tuple[list[int], list[float], list[float]]], threshold: float, epsilon: float, most_and_least: tuple[int, int]
 ) -> None:
@@ -238,18 +242,18 @@ def test_the_prompt_runs_all_loops_unless_a_rule_is_named() -> None:
         ({"rule": "confidence", "threshold": 1.5}, "`threshold`: .*less than or equal to 1.*got 1.5"),
         ({"rule": "confidence", "threshold": 0}, "`threshold`: .*greater than 0.*got 0"),
         ({"rule": "confidence", "threshold": float("nan")}, "`threshold`"),
-        ({"rule": "confidence"}, "`threshold`: must be given for the rule 'confidence'"),
+        ({"rule": "confidence"}, "`threshold`: must be given for the halting rule 'confidence'"),
         (
             {"rule": "fixed", "threshold": 0.5},
-            "`threshold`: has no meaning for the rule 'fixed'.*its settings are: max_loops, min_loops",
+            "`threshold`: has no meaning for the halting rule 'fixed'.*its settings are: max_loops, min_loops",
         ),
         ({"rule": "state-change", "epsilon": -1}, "`epsilon`: .*greater than 0.*got -1"),
         ({"rule": "fixed", "max_loops": 0}, "`max_loops`: .*greater than or equal to 1.*got 0"),
         ({"rule": "two-equal-argmaxes", "min_loops": 7}, r"`min_loops` \(7\) must not exceed `max_loops` \(6\)"),
-        ({"rule": "fixed", "unknown_id": 15}, "`unknown_id`: has no meaning for the rule 'fixed'"),
+        ({"rule": "fixed", "unknown_id": 15}, "`unknown_id`: has no meaning for the halting rule 'fixed'"),
         (
             {"rule": "prefix-stability", "threshold": 0.9, "epsilon": 0.1, "in_order": True},
-            "`in_order`: has no meaning for the rule 'prefix-stability'",
+            "`in_order`: has no meaning for the halting rule 'prefix-stability'",
         ),
         ({"rule": "slow"}, "`rule`: there is no halting rule 'slow'; there are: .*prefix-stability"),
         ({"prompt": {"rule": "confidence", "threshold": 2}}, "`prompt.threshold`: .*got 2"),
@@ -261,8 +265,7 @@ def test_a_setting_that_means_nothing_is_refused_by_name(settings: dict[str, Any
 
 
 def test_restarts_need_the_input_at_every_loop() -> None:
-    preset = load_recipe("first-light")
-    model = vars(preset.model) | {"injection": "first"}
-    table = {"name": "x", "title": "x", "model": model, "training": {"restart_share": 0.5}}
-    with pytest.raises(InputError, match=r"restart_share` must be 0 with `model\.injection = 'first'`"):
-        parse(type(preset), table, where="this preset")
+    table = as_table(load_recipe("first-light"))
+    table["model"]["injection"], table["training"]["restart_share"] = "first", 0.5
+    with pytest.raises(InputError, match=r"restart_share`.* must be 0 with `model\.injection = 'first'`"):
+        parse(Recipe, table, where="this recipe")

@@ -155,7 +155,7 @@ def test_auto_takes_the_first_that_can_run_and_says_why_not_the_fused_one(monkey
 @pytest.mark.spec("kernels.choice", "kernels.halts")
 @given(halting_rules())
 def test_a_rule_that_the_kernels_do_not_know_is_left_to_torch(rule: HaltingRule) -> None:
-    adder = looplm.load("adder")
+    adder = looplm.load("adder").model
     roles = (rule.answer, rule.prompt) if isinstance(rule, ByRole) else (rule,)
     strange = any(
         isinstance(role, Scattered | Gate)
@@ -195,7 +195,7 @@ def test_a_model_of_two_layers_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.spec("kernels.bytes")
 def test_bytes_of_a_loop_are_the_sizes_of_what_it_reads() -> None:
-    weights = kernel_weights(looplm.load("adder").bfloat16())
+    weights = kernel_weights(looplm.load("adder", dtype=torch.bfloat16).model)
     matrices = (weights.embedding, weights.qkv, weights.out, weights.up, weights.down)
     state = empty(weights, 16, 16, 3)
     start = torch.zeros(16, dtype=torch.int32)

@@ -362,8 +362,9 @@ def test_slices_of_a_batch_add_up_to_its_gradient(seed: int, step: int, cut: int
 )
 def test_how_a_step_is_computed_changes_nothing_that_is_drawn(execution: Execution) -> None:
     recipe = tiny_parallel(**LIVELY, steps=3)
-    for name, plain in weights_after(recipe).items():
-        torch.testing.assert_close(weights_after(recipe, execution=execution)[name], plain, rtol=1e-3, atol=1e-4)
+    plain, other = weights_after(recipe), weights_after(recipe, execution=execution)
+    for name, value in plain.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.spec("training.keyed-randomness")
