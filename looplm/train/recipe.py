@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from looplm.chosen import read_choice, write_choice
 from looplm.config import ModelConfig
+from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.loop.halting import ByRole
 from looplm.resources import resource
@@ -146,11 +147,12 @@ def load_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
 
 
 def check_test_sets(recipe: Recipe) -> None:
-    """Refuse a recipe whose test sets cannot be made, or are longer than the model's positions.
+    """Refuse a recipe whose problems cannot be drawn, or whose test sets cannot be made or are longer than the model's positions.
 
     Raises:
-        InputError: with every mistake.
+        InputError: as the task says it, if it cannot draw at all; else with every mistake in the test sets.
     """
+    recipe.task.batch(range(1), Draw(0, "problems"))
     if mistakes := list(_of_test_sets(recipe)):
         raise InputError(f"recipe {recipe.name!r} is not valid: {'; '.join(mistakes)}.")
 
