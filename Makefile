@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests without training and packaging"
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
+	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -96,6 +97,26 @@ parallel-adder: $(INSTALLED)
 
 $(PARALLEL:=.json):
 	$(BIN)/looplm eval $(basename $@) --n 1000 --seed 2 --out $@
+
+# The second task: 5 seeds and its controls, measured on 32 to 1,024 bits.
+PREFIX := $(foreach seed,$(SEEDS),$(STUDY)/prefix-sums-$(seed))
+PREFIX_CONTROLS := $(foreach control,all-scored no-restarts first static,$(STUDY)/prefix-sums-$(control)-0)
+
+prefix-sums: $(INSTALLED)
+	$(MAKE) -j2 $(PREFIX) $(PREFIX_CONTROLS)
+	$(MAKE) -j2 $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json)
+	rm -f docs/data/prefix-sums.json
+	$(BIN)/looplm report $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json) --out docs/data/prefix-sums.json
+
+$(PREFIX) $(PREFIX_CONTROLS):
+	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
+		--seed $(lastword $(subst -, ,$(@F))) --out $@
+
+$(PREFIX:=.json):
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 --n-long 200 --long-from 129 --seed 2 --out $@
+
+$(PREFIX_CONTROLS:=.json):
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 --n-long 50 --long-from 129 --seed 2 --out $@
 
 vectors: $(INSTALLED)
 	$(BIN)/looplm conform --write tests/vectors

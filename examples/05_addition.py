@@ -234,7 +234,7 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 # %% [markdown] lang="en"
 # ## What came of it {#results}
 #
-# Five seeds, trained on 1-4 digits; sums solved exactly, in percent ([addition.exact-match][]). *Target* is what the plan
+# Five seeds, trained on 1-4 digits; sums solved exactly, in percent ([tasks.exact-match][]). *Target* is what the plan
 # behind this project hoped for, *origin* what its authors measured; the controls change one thing each.
 #
 # <!-- render: results first-light -->
@@ -253,7 +253,7 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 # %% [markdown] lang="ko"
 # ## 그래서 어떻게 되었는가 {#results}
 #
-# 1-4자리로 훈련한 시드 다섯이다. 정확히 푼 합의 비율을 퍼센트로 적었다([addition.exact-match][]). *목표*는 이 프로젝트의
+# 1-4자리로 훈련한 시드 다섯이다. 정확히 푼 합의 비율을 퍼센트로 적었다([tasks.exact-match][]). *목표*는 이 프로젝트의
 # 바탕이 된 계획이 바란 것이고 *원래 측정*은 그 저자들이 잰 것이다. 대조군은 저마다 하나씩을 바꾼 것이다.
 #
 # <!-- render: results first-light -->

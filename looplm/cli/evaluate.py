@@ -22,7 +22,9 @@ class Eval:
     n: int = 200
     """Problems per test set and size."""
     n_long: int | None = None
-    """The same from size 100 on; default: n."""
+    """The same from a size on; default: n."""
+    long_from: int = 100
+    """The size from which --n-long counts."""
     seed: int = 1
     """Fixes the test sets."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
@@ -52,7 +54,7 @@ class Eval:
             evaluate_checkpoint(
                 model,
                 sizes=self.sizes,
-                problems_per_cell=lambda size: (self.n_long or self.n) if size >= 100 else self.n,
+                problems_per_cell=lambda size: (self.n_long or self.n) if size >= self.long_from else self.n,
                 seed=self.seed,
                 halting=self.stop.resolve,
                 device=device,

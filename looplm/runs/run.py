@@ -28,7 +28,7 @@ from looplm.runs.provenance import provenance
 from looplm.runs.report import report_text
 from looplm.runs.results import Result, figure_lines, make_result, make_summary, others_by_size, read_summary
 from looplm.runs.signals import Stopped, Wish, heeding
-from looplm.runs.trackers import TRACKERS, open_tracker
+from looplm.runs.trackers import find_tracker, open_tracker
 from looplm.settings import as_table
 from looplm.train.execution import Execution
 from looplm.train.gate import train_gate
@@ -83,7 +83,7 @@ def run_recipe(
     """
     execution, keeping = execution or Execution(), keeping or Keeping()
     for name in keeping.trackers:
-        TRACKERS.find(name)
+        find_tracker(name)
     source = provenance(recipe, seed, device, execution)
     run = RunFolder.resume(folder, recipe, seed) if resume else RunFolder.claim(folder, recipe, source)
     with run, heeding() as wish:
@@ -139,7 +139,11 @@ class _Stages:
     def _trained(self) -> LoopLM:
         trainer = Trainer(self.recipe, self.seed, self.device, self.execution)
         self.run.restore(trainer, self.keeping.on_message)
-        named = {"run_name": f"{self.recipe.name}-{self.seed}", "config": as_table(self.recipe), "folder": self.path}
+        named: dict[str, Any] = {
+            "run_name": f"{self.recipe.name}-{self.seed}",
+            "config": as_table(self.recipe),
+            "folder": self.path,
+        }
         first, tell = trainer.steps_done + 1, self.keeping.on_message
         trackers = [open_tracker(name, **named, first_step=first, on_message=tell) for name in self.keeping.trackers]
         kept_at = time.monotonic()

@@ -22,6 +22,10 @@ from looplm.train.config import GateConfig, TrainingConfig
 
 
 def _read_task(table: Any) -> Task:
+    """The task that a table names.
+
+    Spec: [tasks.refused][].
+    """
     return read_choice(TASKS, table, key="name", face=FACE)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from looplm.errors import InputError
-from looplm.runs.trackers import TRACKERS, open_tracker
+from looplm.runs.trackers import TRACKERS, find_tracker, open_tracker
 from looplm.runs.trackers import _process as process
 from looplm.runs.trackers.wandb import Wandb
 
@@ -249,10 +249,11 @@ def test_the_training_never_waits_for_a_tracker(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_a_killed_training_has_handed_over_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the training is killed its lines end without an empty table."""
+    """Where the training is killed its lines end without an empty table, perhaps within a line."""
     name = broken(tmp_path, monkeypatch, finish="self.kept.write('finished')")
     start = {"run_name": "adder", "config": {}, "folder": str(tmp_path), "first_step": 1}
     lines = "\n".join(json.dumps(line) for line in (start, {"step": 1, "values": {"loss": 0.5}}))
+    lines += '\n{"step": 2, "va'
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "looplm.runs.trackers", name]
     subprocess.run(command, input=lines, text=True, env=environment, check=True)
@@ -281,5 +282,7 @@ def test_a_tracker_that_cannot_start_is_refused(tmp_path: Path, monkeypatch: pyt
     for package in ("package_that_is_not_here", "folder_that_is_no_package"):
         monkeypatch.setattr(Wandb, "package", package)
         with pytest.raises(InputError, match=r'pip install "looplm\[trackers\]"'):
+            find_tracker("wandb")
+        with pytest.raises(InputError, match="which is not installed"):
             open_tracker("wandb", "adder", {}, tmp_path)
     assert not (tmp_path / "trackers").exists()

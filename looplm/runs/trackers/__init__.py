@@ -51,6 +51,21 @@ class Tracker(ABC):
 TRACKERS: Choices[Tracker] = Choices("looplm.runs.trackers", "tracker")
 
 
+def find_tracker(name: str) -> type[Tracker]:
+    """The tracker of this name, or of the path `package.module:Class`, whose package is here but not imported yet.
+
+    Raises:
+        InputError: if there is no such tracker, or its package is not installed.
+    """
+    choice = TRACKERS.find(name)
+    package = find_spec(choice.package)
+    if package is None or package.origin is None:  # a folder of that name that happens to lie here has no origin
+        raise InputError(
+            f'the tracker {name!r} needs the package {choice.package!r}, which is not installed: pip install "looplm[trackers]"'
+        )
+    return choice
+
+
 def open_tracker(
     name: str,
     run_name: str,
@@ -79,12 +94,7 @@ def open_tracker(
     Raises:
         InputError: if there is no such tracker, its package is not installed, or the folder cannot be written to.
     """
-    choice = TRACKERS.find(name)
-    package = find_spec(choice.package)
-    if package is None or package.origin is None:  # a folder of that name that happens to lie here has no origin
-        raise InputError(
-            f'the tracker {name!r} needs the package {choice.package!r}, which is not installed: pip install "looplm[trackers]"'
-        )
+    choice = find_tracker(name)
     from looplm.runs.trackers._process import TrackerProcess
 
     return TrackerProcess(name, choice, run_name, config, folder, first_step, on_message)

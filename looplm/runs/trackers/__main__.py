@@ -1,12 +1,13 @@
 """A tracker's process: `python -m looplm.runs.trackers NAME` reads what `_process.py` writes.
 
 The first line says how to open the tracker, each further line holds a step, and an empty table finishes it; so does the end of
-the lines, where the training has died.
+the lines, or of half a line, where the training was killed.
 """
 
 import json
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 from traceback import print_exc
 
@@ -19,11 +20,10 @@ def main(name: str) -> None:
     lines = os.fdopen(os.dup(0), encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    start = json.loads(lines.readline())
+    messages = (json.loads(line) for line in lines if line.endswith("\n"))
+    start = next(messages)
     tracker = TRACKERS.find(name)(**start | {"folder": Path(start["folder"])})
-    for line in lines:
-        if not (step := json.loads(line)):
-            break
+    for step in takewhile(bool, messages):
         tracker.log(**step)
     tracker.finish()
 

@@ -135,7 +135,7 @@ class PrefixSums:
 def ask(bits: Annotated[Tensor, Int("N M")], length: Annotated[Tensor, Int("N")]) -> Batch:
     """Strings as a model reads them, with the right answer and its distance at each bit.
 
-    Spec: [tasks.prefix-sums][], [tasks.prefix-places][].
+    Spec: [tasks.prefix-sums][], [tasks.prefix-places][], [tasks.distance][].
     """
     longest = int(length.max())
     column = torch.arange(longest + 1)
