@@ -141,17 +141,26 @@ def load_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
     """The recipe of a name, or of a file that ends in .toml, with the settings of a table in place of its own.
 
     Raises:
-        InputError: if there is none, or with every mistake in it.
+        InputError: if there is none, or with every mistake in it, its task's data and test sets included.
     """
-    table = merge(read_extended(name_or_path, _shipped), changes or {})
-    name = Path(name_or_path).stem
-    recipe = parse_recipe({"title": name} | table | {"name": name}, where=f"recipe {name_or_path!r}")
+    recipe = read_recipe(name_or_path, changes)
     check_test_sets(recipe)
     return recipe
 
 
+def read_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The same without a look at problems: what a task reads, such as a text file, need not be there.
+
+    Raises:
+        InputError: if there is none, or with every mistake in it.
+    """
+    table = merge(read_extended(name_or_path, _shipped), changes or {})
+    name = Path(name_or_path).stem
+    return parse_recipe({"title": name} | table | {"name": name}, where=f"recipe {name_or_path!r}")
+
+
 def check_test_sets(recipe: Recipe) -> None:
-    """Refuse a recipe whose problems cannot be drawn, or whose test sets cannot be made or are longer than the model's positions.
+    """Refuse a recipe whose problems or test sets cannot be made, or whose test sets are longer than the model's positions.
 
     Raises:
         InputError: as the task says it, if it cannot draw at all; else with every mistake in the test sets.

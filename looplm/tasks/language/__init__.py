@@ -1,4 +1,4 @@
-"""Text: a file of any language, byte by byte; at each byte, what comes next?"""
+"""Text: a file in any language, byte by byte, each predicted from those before it."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

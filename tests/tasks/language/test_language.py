@@ -147,7 +147,9 @@ def test_what_is_no_text_is_refused_in_one_line(
     assert "nosuch does not exist; give a text file" in refused(["--data", "nosuch"], capsys)
     assert "is a folder; give a text file" in refused(["--data", "."], capsys)
     assert "empty is empty" in refused(["--data", "empty"], capsys)
-    assert "short is too short: a window has 128 bytes, and 90 of its 100 are for training" in refused(["--data", "short"], capsys)
+    assert "short is too short: a window has 128 bytes, and 90 of its 100 are for training" in refused(
+        ["--data", "short"], capsys
+    )
     with pytest.raises(InputError, match="there is no test set 'all'"):
         Language(path=str(text)).suite("all", 4, 1, 0)
     with pytest.raises(InputError, match=r"windows have 1 to \d+ bytes"):
