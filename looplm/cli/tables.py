@@ -42,8 +42,8 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     console.print(made)
     console.print("Column: token read (^ begin, $ end, _ slot), as the model writes them. Cell: most likely token,")
     console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red); blank once halted.")
-    console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim and not trained to")
-    console.print(f"predict, by {trace['prompt_rule']}. Work: {trace['block_evaluations']:.1f} block evaluations.")
+    console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim, by {trace['prompt_rule']}.")
+    console.print(f"Work: {trace['block_evaluations']:.1f} block evaluations.")
 
 
 def _thought(token: Mapping[str, Any], loop: int) -> Text:

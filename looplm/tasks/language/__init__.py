@@ -21,9 +21,8 @@ from looplm.task import Batch, Prompt, Suite, Vocabulary
 
 BEGIN = 256
 """Stands before a window, and fills rows up; no byte has this id."""
-_CONTINUED = 16
-"""Bytes by which a question is continued: few enough for a trace to show."""
-_EXAMPLE_BYTES = 24
+_CONTINUED, _EXAMPLE_BYTES = 8, 9
+"""Bytes by which a question is continued, and those of the example: few enough for a screen to show a trace."""
 _SHOWN = {ord(" "): "␣", ord("\n"): "⏎", ord("\t"): "⇥"}
 _Bytes = NDArray[np.uint8]
 
@@ -60,9 +59,10 @@ class Language:
 
     @property
     def example(self) -> str:
-        """The first words that are held out."""
-        begins = self._parts()[1][:_EXAMPLE_BYTES].tobytes().decode(errors="ignore")
-        return " ".join(word for word in begins.split() if word.isprintable())
+        """The first whole words that are held out, cut to a few bytes."""
+        begins = self._parts()[1][: 10 * _EXAMPLE_BYTES].tobytes().decode(errors="ignore")
+        words = [word for word in begins.split() if word.isprintable()]
+        return " ".join(words[1:] or words).encode()[:_EXAMPLE_BYTES].decode(errors="ignore").strip()
 
     def batch(self, rows: range, draw: Draw) -> Batch:
         """Windows of the training part, one a row, at places drawn evenly.
