@@ -31,7 +31,8 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
 def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     """One row a loop, one column a token: the guess, brighter where the model is surer; blank once halted."""
     verdict = {True: " (right)", False: " (wrong)", None: ""}[trace["correct"]]
-    console.print(Text(f"\n{trace['problem']} → {trace['answer']}{verdict}", style="bold"))  # no markup: it may be any text
+    asked = "".join(sign if sign.isprintable() else " " for sign in f"{trace['problem']} → {trace['answer']}")
+    console.print(Text(f"\n{asked}{verdict}", style="bold"))  # no markup: it may be any text
     made = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
     made.add_column("", justify="right")
     for token in trace["tokens"]:

@@ -1,5 +1,6 @@
 """Figures, drawn from summaries and traces only; SVG and PNG, the same bytes for the same data."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -37,12 +38,13 @@ FIGURE_STYLE: Any = {
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `path` as .svg and .png, whatever its own ending; both are given."""
+    """Write `path` as .svg and .png, whatever its own ending; both are given. A sign that the font lacks becomes a box."""
     written = []
     for kind in ("svg", "png"):
         buffer = BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        with mpl.rc_context(FIGURE_STYLE):
+        with mpl.rc_context(FIGURE_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
         written.append(path.with_suffix(f".{kind}"))
         write_file(written[-1], buffer.getvalue())
@@ -123,7 +125,8 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         what = "slots (_) of the answer" if trace["mode"] == "parallel" else "answer"
         axes.set_xlabel(f"token read (^ begin, $ end), digits least-significant first; the {what} right of the line")
         guess = "guess" if trace["mode"] == "parallel" else "most likely next token"
-        axes.set_title(f"{trace['problem']} = {trace['answer']}: {guess} after each loop", fontsize=10, parse_math=False)
+        asked = "".join(sign if sign.isprintable() else " " for sign in f"{trace['problem']} = {trace['answer']}")
+        axes.set_title(f"{asked}: {guess} after each loop", fontsize=10, parse_math=False)
         figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours), ax=axes, label="its probability")
         return figure
 

@@ -1,7 +1,7 @@
 """Text: a file in any language, byte by byte, each predicted from those before it."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,8 @@ BEGIN = 256
 _CONTINUED, _EXAMPLE_BYTES = 8, 9
 """Bytes by which a question is continued, and those of the example: few enough for a screen to show a trace."""
 _SHOWN = {ord(" "): "␣", ord("\n"): "⏎", ord("\t"): "⇥"}
+_KEPT_BYTES = 2**28
+"""Largest file that is kept in memory whole."""
 _Bytes = NDArray[np.uint8]
 
 
@@ -122,11 +124,20 @@ class Language:
         """Ids of the spec clauses that this task exercises."""
         return tuple(f"tasks.{name}" for name in ("bytes", "windows", "text-held-out", "nats-per-token"))
 
+    @cached_property
+    def _version(self) -> tuple[int, int]:
+        """When the file was last changed before this task first read it, and its size: later changes are not seen."""
+        try:
+            found = Path(self.path).stat()
+        except OSError:
+            return (0, 0)  # reading says what is wrong
+        return found.st_mtime_ns, found.st_size
+
     def _parts(self) -> tuple[_Bytes, _Bytes]:
         """What is for training, and what is held out."""
         if not self.path:
             raise InputError("the task language reads a text file: give one with --data FILE, or as `task.path`.")
-        text = _read(Path(self.path).absolute())
+        text = _read(Path(self.path).absolute(), self._version)
         trained = len(text) - ceil(self.held_out_share * len(text))
         if trained < self.context:
             raise InputError(
@@ -164,23 +175,25 @@ def as_bytes(ids: Sequence[int]) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path) -> _Bytes:
-    """The bytes of a file, mapped into memory once and never copied whole.
+def _read(path: Path, version: tuple[int, int]) -> _Bytes:
+    """The bytes of a file, read once; a file too large to keep is mapped into memory, and must stay as it is.
 
     Raises:
         InputError: if it cannot be read, or is empty.
     """
     try:
-        empty = path.is_file() and path.stat().st_size == 0
-        if not empty:
+        if version[1] > _KEPT_BYTES:
             return np.memmap(path, dtype=np.uint8, mode="r")
+        text = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except IsADirectoryError:
         raise InputError(f"{path} is a folder; give a text file.") from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; give a text file with --data FILE.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; give a text file.") from None
-    raise InputError(f"{path} is empty; give a file that holds some text.")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}; give a text file.") from None
+    if len(text) == 0:
+        raise InputError(f"{path} is empty; give a file that holds some text.")
+    return text
 
 
 CHOICE = Language

@@ -1,6 +1,7 @@
 """Text: every byte comes back, nothing that is held out is trained on, and the loss is what the spec says."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,22 @@ def test_a_recipe_knows_the_file_by_its_path_alone(text: Path) -> None:
     assert 0 < (cell.nats_per_token or 0) < 9
 
 
+def test_a_task_stays_with_the_text_that_it_first_read(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Language(path=str(text), context=16)
+    first, table = task.batch(range(3), Draw(0, "problems")), as_table(task)
+    text.write_bytes(b"x" * 400)
+    assert torch.equal(task.batch(range(3), Draw(0, "problems")).targets, first.targets)
+    again = Language(path=str(text), context=16)
+    assert set(again.batch(range(3), Draw(0, "problems")).targets.flatten().tolist()) == {ord("x")}
+    assert task == again
+    assert table == as_table(again) == {"path": str(text), "context": 16, "held_out_share": 0.1}
+    assert pickle.loads(pickle.dumps(task)) == task
+    monkeypatch.setattr("looplm.tasks.language._KEPT_BYTES", 10)  # a large file is mapped, not kept
+    text.write_bytes(b"y" * 500)
+    mapped = Language(path=str(text), context=16).batch(range(3), Draw(0, "problems"))
+    assert set(mapped.targets.flatten().tolist()) == {ord("y")}
+
+
 def refused(arguments: list[str], capsys: Any) -> str:
     assert main(["train", "text", "--out", "nowhere", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -158,7 +175,7 @@ def test_what_is_no_text_is_refused_in_one_line(
     def locked(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("numpy.memmap", locked)
+    monkeypatch.setattr(Path, "read_bytes", locked)
     Path("locked").write_text("secret")
     assert "locked cannot be read: Permission denied" in refused(["--data", "locked"], capsys)
 
@@ -185,6 +202,10 @@ def test_a_text_trains_through_all_stages_and_is_gone_on_with(
         assert first.startswith(begin)
         assert main(["generate", "run", begin, "--max-new-tokens", "9", "--max-loops", "3"]) == 0
         assert capsys.readouterr().out == first
+    assert main(["trace", "태초\t$x$ [/b]", "--model", "run", "--figure", "seen.svg"]) == 0
+    assert "태초 $x$ [/b] → " in capsys.readouterr().out
+    assert main(["eval", "run"]) == 2  # its test set is in the text
+    assert "text.txt does not exist" in capsys.readouterr().err
     assert main(["generate", "run", "--max-new-tokens", "0"]) == 2
     assert main(["generate", "adder", "1"]) == 2
     assert "was trained on the task addition" in capsys.readouterr().err
