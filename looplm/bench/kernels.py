@@ -192,14 +192,12 @@ def work(weights: Weights, loops: torch.Tensor) -> tuple[float, float]:
 
     Spec: [kernels.flops][], [kernels.bytes][].
     """
-    from looplm.spec import oracle
-
-    rules, seen, size = oracle("kernels"), PROMPT + 1, weights.embedding.itemsize
-    shape = (weights.width, len(weights.up), len(weights.embedding), weights.gate is not None)
-    flop = int(loops.sum()) * rules.flops_per_loop(*shape, seen=seen)
-    moved = sum(
-        int(tile.max()) * rules.bytes_per_loop(*shape, rows=len(tile), seen=seen, size=size) for tile in loops.split(TILE)
-    )
+    matrices = (weights.qkv, weights.out, weights.up, weights.gate, weights.down, weights.embedding)
+    numbers = sum(matrix.numel() for matrix in matrices if matrix is not None)
+    read = 2 * weights.width * (PROMPT + 1)  # keys and values of the prompt and of the token itself
+    flop = int(loops.sum()) * 2 * (numbers + read)  # every number that is read is multiplied once, and added
+    size = weights.embedding.itemsize
+    moved = sum(int(tile.max()) * size * (numbers + len(tile) * read) for tile in loops.split(TILE))
     return float(flop), float(moved)
 
 

@@ -18,6 +18,8 @@ from looplm.think.batched import Thinking
 
 _SCORES_PER_BATCH = 1_000_000
 """Pairs of tokens of a row that are held at once; keeps memory flat over lengths."""
+_TOKENS_PER_BATCH = 4096
+"""Tokens that are held at once by a model whose attention costs what it sees."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
     """
     made: list[tuple[Tensor, ...]] = []
     began = time.perf_counter()
-    for part in problems.parts(max(1, _SCORES_PER_BATCH // problems.tokens.shape[1] ** 2)):
+    width = problems.tokens.shape[1]
+    tokens = _TOKENS_PER_BATCH if model.positions.sparse_from < math.inf else 0
+    for part in problems.parts(max(1, _SCORES_PER_BATCH // width**2, tokens // width)):
         part = part.to(model.device)
         thinking = Thinking(model, part.tokens, halting, real=part.real, answer=part.scored)
         while bool(thinking.running.any()):

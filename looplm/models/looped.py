@@ -154,10 +154,14 @@ class LoopLM(nn.Module):
         tokens: Annotated[Tensor, Int("B S")],
         real: Annotated[Tensor, Bool("B S")],
         at: Annotated[Tensor, Int("B T")] | None = None,
+        readers: int | None = None,
     ) -> tuple[Annotated[Tensor, Float("B T D")], View]:
-        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop."""
+        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop.
+
+        Only what the first `readers` of them see, if given.
+        """
         at = columns(tokens) if at is None else at
-        index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype)
+        index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype, readers)
         x0 = self.embedding(tokens.gather(1, at)) + self.positions.embed(index)
         return x0, view
 

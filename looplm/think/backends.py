@@ -271,7 +271,7 @@ def _problem_of_model(model: LoopLM) -> str:
     if layer.attention.qkv.weight.shape[0] != 3 * config.width:
         return "the kernels know attention in which every query head has its own keys and values"
     if config.place_strict:
-        return "the kernels know digit places without `place_strict`"
+        return "the kernels know places without `place_strict`"
     return ""
 
 

@@ -67,13 +67,14 @@ class Thinking:
         self._evaluations, self._kv_passes = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
         self._loop, self._waited_for = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
         self._newest = torch.full_like(self._rows, self._length - 1)
-        x0, self._view = model.embed(tokens, real)
+        with torch.no_grad():
+            x0, self._view = model.embed(tokens, real)
         self._x0, self.states, self._confidence = x0, wide(torch.zeros_like(x0)), wide(x0.new_zeros(tokens.shape))
         self._published = wide(torch.zeros_like(tokens))  # up to which loop a token's keys and values are in the store
         config = model.config
         loops = halting.max_loops if room else 1  # with no token to come, nobody reads an earlier loop again
         kv_heads = config.kv_heads or config.heads
-        shape = (loops, config.layers, rows, kv_heads, width + 1, config.width // config.heads)
+        shape = (loops, config.layers, rows, width + 1, kv_heads, config.width // config.heads)
         self._keys, self._values = x0.new_zeros(shape), x0.new_zeros(shape)
 
     @property
@@ -83,6 +84,11 @@ class Thinking:
         Spec: [hardware.cache-bytes][].
         """
         return self._keys.nbytes + self._values.nbytes
+
+    @property
+    def _size(self) -> int:
+        """Columns that hold tokens so far."""
+        return int(self._newest.max()) + 1
 
     @property
     def running(self) -> Annotated[Tensor, Bool("B")]:
@@ -103,9 +109,11 @@ class Thinking:
         active, asking = self.active[rows], self._publishing(rows, l)
         readers, publishers = _gather_left(active, self._nowhere), _gather_left(asking, self._nowhere)
         items, count = torch.cat((readers, publishers), 1), readers.shape[1]
-        x0, view = self._look(rows, items)
+        layers = self.model.config.layers
+        x0, view = self._look(rows, items, count if layers == 1 else None)  # in a deeper block, publishers read too
+        view, read = view.narrow(self._size)
         h = self.states[rows[:, None], items]
-        remember = [partial(self._remember, rows, l, items, layer) for layer in range(self.model.config.layers)]
+        remember = [partial(self._remember, rows, l, items, read, layer) for layer in range(layers)]
         after = self.model.step(h, x0, l, view, remember, count)
         self._evaluations[rows] += active.sum(1)
         self._kv_passes[rows] += asking.sum(1)
@@ -155,32 +163,35 @@ class Thinking:
         if len(self._keys) > 1:  # further back, what was published stands for this loop too
             row, column = (behind & ~asking).nonzero(as_tuple=True)
             for store in (self._keys, self._values):
-                store[l[row] - 1, :, rows[row], :, column] = store[l[row] - 2, :, rows[row], :, column]
+                store[l[row] - 1, :, rows[row], column] = store[l[row] - 2, :, rows[row], column]
         self._published[rows] = torch.where(behind, loop, self._published[rows])
         return asking
 
-    def _look(self, rows: Tensor, items: Tensor) -> tuple[Tensor, View]:
-        """x0 of the items [R, A], and what they see; an item that is nowhere shows something that nobody reads."""
-        size = int(self._newest.max()) + 1
+    def _look(self, rows: Tensor, items: Tensor, readers: int | None) -> tuple[Tensor, View]:
+        """x0 of the items [R, A], and what the first `readers` see; what an item that is nowhere sees, nobody reads."""
+        size = self._size
         at = items.clamp(max=size - 1)
         if size > self._length:
-            return self.model.embed(self.tokens[rows, :size], self.real[rows, :size], at)
+            return self.model.embed(self.tokens[rows, :size], self.real[rows, :size], at, readers)
         if len(rows) == len(self._rows) and torch.equal(at, columns(at)) and at.shape[1] == size:
             return self._x0, self._view
-        return self._x0[rows[:, None], at], self._view.pick(rows, at)
+        return self._x0[rows[:, None], at], self._view.pick(rows, at, readers)
 
     def _remember(
-        self, rows: Tensor, l: Tensor, items: Tensor, layer: int, keys: Tensor, values: Tensor
+        self, rows: Tensor, l: Tensor, items: Tensor, columns: Tensor | None, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write the items' keys and values, and give those of the whole rows, at each row's loop."""
+        """Write the items' keys and values, and give those of some columns or of the whole rows, at each row's loop."""
         entry = l - 1 if len(self._keys) > 1 else torch.zeros_like(l)
-        size = int(self._newest.max()) + 1
-        read = []
+        size, read = self._size, []
         for store, new in ((self._keys, keys), (self._values, values)):
-            store[entry[:, None], layer, rows[:, None], :, items] = new.transpose(1, 2)
-            whole = len(store) == 1 and len(rows) == len(self._rows)
-            read.append(store[0, layer, :, :, :size] if whole else store[entry, layer, rows, :, :size])
-        return read[0], read[1]
+            store[entry[:, None], layer, rows[:, None], items] = new.transpose(1, 2)
+            if columns is not None:
+                read.append(store[entry[:, None], layer, rows[:, None], columns])
+            elif len(store) == 1 and len(rows) == len(self._rows):
+                read.append(store[0, layer, :, :size])
+            else:
+                read.append(store[entry, layer, rows, :size])
+        return read[0].transpose(1, 2), read[1].transpose(1, 2)
 
 
 def _gather_left(wanted: Annotated[Tensor, Bool("R S")], nowhere: int) -> Annotated[Tensor, Int("R A")]:
