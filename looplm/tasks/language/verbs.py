@@ -18,7 +18,7 @@ class Generate:
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run or a checkpoint of the task language."""
-    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")] = ""
+    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[TEXT]")] = ""
     """How the text begins; default: not at all."""
     max_new_tokens: int = 200
     """Bytes that the model adds."""
