@@ -5,12 +5,12 @@ import pytest
 from looplm.config import ModelConfig
 from looplm.errors import InputError
 from looplm.settings import as_table, parse
-from looplm.train.recipe import Recipe, load_recipe, recipe_names
+from looplm.train.recipe import Recipe, load_recipe, read_recipe, recipe_names
 
 
 def test_every_preset_is_valid_and_survives_a_round_trip() -> None:
     for name in recipe_names():
-        preset = load_recipe(name)
+        preset = read_recipe(name)
         assert preset.name == name
         assert parse(Recipe, as_table(preset), where="test") == preset
 

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from looplm.chosen import read_choice, write_choice
 from looplm.config import ModelConfig
+from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.loop.halting import ByRole
 from looplm.resources import resource
@@ -140,21 +141,31 @@ def load_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
     """The recipe of a name, or of a file that ends in .toml, with the settings of a table in place of its own.
 
     Raises:
-        InputError: if there is none, or with every mistake in it.
+        InputError: if there is none, or with every mistake in it, its task's data and test sets included.
     """
-    table = merge(read_extended(name_or_path, _shipped), changes or {})
-    name = Path(name_or_path).stem
-    recipe = parse_recipe({"title": name} | table | {"name": name}, where=f"recipe {name_or_path!r}")
+    recipe = read_recipe(name_or_path, changes)
     check_test_sets(recipe)
     return recipe
 
 
-def check_test_sets(recipe: Recipe) -> None:
-    """Refuse a recipe whose test sets cannot be made, or are longer than the model's positions.
+def read_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The same without a look at problems: what a task reads, such as a text file, need not be there.
 
     Raises:
-        InputError: with every mistake.
+        InputError: if there is none, or with every mistake in it.
     """
+    table = merge(read_extended(name_or_path, _shipped), changes or {})
+    name = Path(name_or_path).stem
+    return parse_recipe({"title": name} | table | {"name": name}, where=f"recipe {name_or_path!r}")
+
+
+def check_test_sets(recipe: Recipe) -> None:
+    """Refuse a recipe whose problems or test sets cannot be made, or whose test sets are longer than the model's positions.
+
+    Raises:
+        InputError: as the task says it, if it cannot draw at all; else with every mistake in the test sets.
+    """
+    recipe.task.batch(range(1), Draw(0, "problems"))
     if mistakes := list(_of_test_sets(recipe)):
         raise InputError(f"recipe {recipe.name!r} is not valid: {'; '.join(mistakes)}.")
 
