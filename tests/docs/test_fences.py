@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from looplm import cli
+from looplm.cli.commands import all_commands
 from looplm.runs.results import by_preset, read_summary
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,7 @@ def test_a_make_command_on_a_page_is_one(page: str, arguments: list[str]) -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_named_in_a_sentence_exist(page: Path) -> None:
-    known = cli.commands()
+    known = all_commands()
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     for program, name in re.findall(r"`(?:\.venv/bin/)?(looplm|make) ([a-z-]+)[^`]*`", prose):
         there = name in known if program == "looplm" else re.search(rf"^{name}:", MAKEFILE, re.MULTILINE)
