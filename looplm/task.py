@@ -6,7 +6,7 @@ dataclass of its settings, made from the recipe's table `[task]`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -99,6 +99,8 @@ class Suite:
     name: str
     axis: str
     """What a size is: digits, bits, tokens."""
+    scored_by: Literal["exact-match", "loss"] = "exact-match"
+    """Whether solved problems are counted, or the loss of the scored tokens is measured (tasks.nats-per-token)."""
 
 
 class Task(Protocol):

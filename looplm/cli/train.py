@@ -96,7 +96,9 @@ class Train:
         print_comparison(console, [result], control_results(recipe.name))
         print_trace(console, read_trace(folder / "trace.json"))
         console.print(f"\nThe run is in {folder}: report.md, summary.json, figures, the model.")
-        console.print(f"Try it: looplm trace {shlex.quote(recipe.task.example)} --model {shlex.quote(str(folder))}")
+        console.print(
+            f"Try it: looplm trace {shlex.quote(recipe.task.example)} --model {shlex.quote(str(folder))}", markup=False
+        )
         return 0
 
     def _execution(self, recipe: "Recipe") -> "tuple[torch.device, Execution]":

@@ -1,4 +1,4 @@
-"""Exact match on test sets, with intervals."""
+"""Exact match on test sets, with intervals, or the loss where a set is scored by it."""
 
 import math
 import time
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM
@@ -19,6 +20,8 @@ _SCORES_PER_BATCH = 1_000_000
 """Pairs of tokens of a row that are held at once; keeps memory flat over lengths."""
 _TOKENS_PER_BATCH = 4096
 """Tokens that are held at once by a model whose attention costs what it sees."""
+_ROWS_THAT_ALL_THINK = 50
+"""Rows that are held at once where every loop of every token is computed."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,14 @@ class Cell:
     """Per problem, its prompt included (halting.block-evaluations)."""
     elapsed_s: float
     """Wall time of the whole cell."""
+    nats_per_token: float | None = None
+    """Mean cross-entropy of the scored tokens, for sets that are scored by loss."""
 
     def as_json(self) -> dict[str, Any]:
-        """The counts, with accuracy and its 95 % Wilson interval."""
+        """The counts, with accuracy and its 95 % Wilson interval, and the loss where it was measured."""
         low, high = wilson_interval(self.correct, self.n)
-        return asdict(self) | {"accuracy": self.correct / self.n, "low": round(low, 6), "high": round(high, 6)}
+        counts = {name: value for name, value in asdict(self).items() if value is not None}
+        return counts | {"accuracy": self.correct / self.n, "low": round(low, 6), "high": round(high, 6)}
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -72,16 +78,24 @@ class Attempts:
     """Of the whole text, the prompt included."""
     elapsed_s: float
     """Wall time, in batches, on a machine that may have been busy."""
+    nats: Annotated[Tensor, Float("N")] | None = None
+    """Cross-entropy of each problem's scored tokens, their mean; where it was asked for."""
 
 
 @torch.no_grad()
-def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule) -> Attempts:
+def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_loss: bool = False) -> Attempts:
     """Which problems a model solves.
 
     An answer that is written token after token stands in the text (teacher forcing), and every token of it is predicted
     from what stands before it. Greedy decoding gives the same verdict: up to the first wrong token both read the same.
 
-    Spec: [tasks.exact-match][], [halting.block-evaluations][].
+    Args:
+        model: trained on the task.
+        problems: with the right answers.
+        halting: when a token stops.
+        with_loss: also read, from the state at which each token halted, how likely the right one was.
+
+    Spec: [tasks.exact-match][], [tasks.nats-per-token][], [halting.block-evaluations][].
     """
     made: list[tuple[Tensor, ...]] = []
     began = time.perf_counter()
@@ -94,10 +108,41 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule) -> Attempt
             thinking.advance()
         width = part.tokens.shape[1]
         guess, taken = thinking.guess[:, :width], thinking.loops_taken[:, :width] * part.scored
-        right = ((guess == part.targets) | ~part.scored).all(1)
-        made.append((right, taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations))
-    solved, mean, most, work = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
-    return Attempts(solved, mean, most, work, time.perf_counter() - began)
+        nats = (_nats(model, thinking.states[:, :width], part),) if with_loss else ()
+        made.append((solved(guess, part), taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations, *nats))
+    right, mean, most, work, *loss = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
+    return Attempts(right, mean, most, work, time.perf_counter() - began, *loss)
+
+
+def _nats(model: LoopLM, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
+    """Mean cross-entropy of each problem's scored tokens, read from these states."""
+    nats = torch.zeros(problems.scored.shape, device=states.device)
+    logits = model.read(states[problems.scored]).float()
+    nats[problems.scored] = cross_entropy(logits, problems.targets[problems.scored], reduction="none")
+    return nats.sum(1) / problems.scored.sum(1)
+
+
+def solved(guess: Annotated[Tensor, Int("N T")], problems: Batch) -> Annotated[Tensor, Bool("N")]:
+    """Problems of which every scored token is guessed right.
+
+    Spec: [tasks.exact-match][].
+    """
+    return ((guess == problems.targets) | ~problems.scored).all(1)
+
+
+def solved_after_each_loop(model: LoopLM, problems: Batch, halting: HaltingRule) -> Annotated[Tensor, Bool("L N")]:
+    """What would be right if the answer were read after loop l; under this rule its tokens all run `max_loops` loops."""
+    parts = []
+    for part in problems.parts(_ROWS_THAT_ALL_THINK):
+        part = part.to(model.device)
+        right: list[Tensor] = []
+
+        def look(l: int, h: Tensor, part: Batch = part, right: list[Tensor] = right) -> None:
+            right.append(solved(model.read(h).argmax(-1), part))
+
+        model.think(part.tokens, halting, real=part.real, answer=part.scored, hook=look)
+        parts.append(torch.stack(right).cpu())
+    return torch.cat(parts, 1)
 
 
 def make_cell(name: str, size: int, attempts: Attempts) -> Cell:
@@ -110,6 +155,7 @@ def make_cell(name: str, size: int, attempts: Attempts) -> Cell:
         mean_loops=round(float(attempts.mean_loops.mean()), 3),
         block_evaluations=round(float(attempts.block_evaluations.mean()), 1),
         elapsed_s=round(attempts.elapsed_s, 2),
+        nats_per_token=None if attempts.nats is None else round(float(attempts.nats.mean()), 6),
     )
 
 
@@ -141,4 +187,5 @@ def evaluate(
                 continue
             n = problems_per_cell if isinstance(problems_per_cell, int) else problems_per_cell(size)
             progress(f"testing {name}, {size} {suite.axis}")
-            yield make_cell(name, size, exact_match(model, task.suite(name, size, n, seed), halting))
+            with_loss = suite.scored_by == "loss"
+            yield make_cell(name, size, exact_match(model, task.suite(name, size, n, seed), halting, with_loss=with_loss))

@@ -13,6 +13,8 @@ from looplm.config import ModelConfig
 
 FLOAT32 = 4
 """Bytes of a number in weights, gradients, moments, norms and the stream between layers."""
+INT64 = 8
+"""Bytes of a token id, or of an index."""
 BACKWARD_PASSES = 2
 """As many products as the forward pass has: a gradient for the input of each product, and one for its weights."""
 SECONDS_PER_DAY = 86_400
@@ -22,8 +24,8 @@ JOULES_PER_KWH = 3.6e6
 class Traffic(NamedTuple):
     """Bytes that a pass moves."""
 
-    from_memory: int
-    through_cache: int
+    from_memory: float
+    through_cache: float
 
 
 def kv_width(model: ModelConfig) -> int:
@@ -75,7 +77,7 @@ def parameters(model: ModelConfig) -> dict[str, int]:
     places_apart = len(range(-model.place_reach, model.place_reach + 1))
     positions = {
         "learned": model.max_positions * model.width,
-        "digit-place": (2 * places_apart + 1) * model.heads,  # in the same number or another; or the key is no digit
+        "place": (2 * places_apart + 1) * model.heads,  # in the same run or another; or the key is in none
     }
     return {
         "embedding": head_weights(model),
@@ -101,14 +103,18 @@ def forward_flops(model: ModelConfig, tokens: int, readable: int, loops: int, re
     return 2 * multiplications
 
 
-def training_flops(model: ModelConfig, tokens: int, loops: int, reads: int, recompute: bool) -> int:
+def training_flops(
+    model: ModelConfig, tokens: int, loops: int, reads: int, recompute: bool, scored_share: float = 1.0
+) -> float:
     """Operations in a training step of one row; FLOP. With `recompute`, the block runs forward once more, and no head does.
+
+    The head reads the scored share of the tokens alone.
 
     Spec: [hardware.training-flops][].
     """
-    forward = forward_flops(model, tokens, tokens, loops, reads)
-    again = forward_flops(model, tokens, tokens, loops, reads=0) if recompute else 0
-    return forward + BACKWARD_PASSES * forward + again
+    block = forward_flops(model, tokens, tokens, loops, reads=0)
+    head = scored_share * forward_flops(model, tokens, tokens, 0, reads)
+    return (1 + BACKWARD_PASSES) * (block + head) + (block if recompute else 0)
 
 
 def state_bytes(model: ModelConfig) -> dict[str, int]:
@@ -145,12 +151,12 @@ def attention_kept(model: ModelConfig, tokens: int, size: int) -> int:
     """Bytes of one token that the attention of a layer keeps, besides its input.
 
     Fused attention keeps queries, keys and values, what was read, and a float32 sum of weights for each head. It cannot
-    give a gradient to scores that are trained (digit-place), so there the weights themselves are kept.
+    give a gradient to scores that are trained (place), so there the weights themselves are kept.
 
     Spec: [hardware.kept-bytes][].
     """
     width, projected = model.width, model.width + 2 * kv_width(model)
-    if model.positions == "digit-place":
+    if model.positions == "place":
         weights = FLOAT32 * model.heads * tokens
         values = projected if model.heads == 1 else width  # one head's values are a view, which holds the whole projection
         return weights + size * (width + width + values + width)  # scaled queries, scaled keys, values, what was read
@@ -194,11 +200,12 @@ def loop_kept(model: ModelConfig, tokens: int, size: int, recompute: bool) -> in
 
 
 def head_kept(model: ModelConfig, size: int) -> int:
-    """Bytes of one token that a reading of logits keeps: the norm, and its output as the head takes it.
+    """Bytes of one scored token that a reading of logits keeps: where it stands, the norm, its output as the head takes it,
+    and the logarithms of all probabilities.
 
     Spec: [hardware.kept-bytes][].
     """
-    return norm_kept(model) + size * model.width
+    return 2 * INT64 + norm_kept(model) + size * model.width + FLOAT32 * model.vocab_size
 
 
 def pass_traffic(model: ModelConfig, rows: int, readable: int, loops: int, size: int, cache: int) -> Traffic:
@@ -216,7 +223,9 @@ def pass_traffic(model: ModelConfig, rows: int, readable: int, loops: int, size:
     return Traffic(from_memory, loops * weights + context)
 
 
-def step_traffic(model: ModelConfig, rows: int, tokens: int, loops: int, reads: int, size: int, cache: int) -> Traffic:
+def step_traffic(
+    model: ModelConfig, rows: int, tokens: int, loops: int, reads: int, size: int, cache: int, scored_share: float = 1.0
+) -> Traffic:
     """The least that a training step moves; bytes, on a device with a cache of `cache` bytes.
 
     The optimizer reads a weight, its gradient and two moments, and writes all but the gradient. What cannot be computed
@@ -226,7 +235,8 @@ def step_traffic(model: ModelConfig, rows: int, tokens: int, loops: int, reads: 
     Spec: [hardware.traffic][].
     """
     count = sum(parameters(model).values())
-    kept = rows * tokens * (loops * loop_kept(model, tokens, size, recompute=True) + reads * head_kept(model, size))
+    head = scored_share * reads * head_kept(model, size)
+    kept = rows * tokens * (loops * loop_kept(model, tokens, size, recompute=True) + head)
     moved = FLOAT32 * (4 + 3) * count + 2 * kept
     return Traffic(max(0, moved - cache), moved + loops * (1 + BACKWARD_PASSES) * size * count)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from looplm.config import ModelConfig
 from looplm.hardware.formulas import (
     FLOAT32,
+    INT64,
     cache_bytes,
     head_kept,
     head_weights,
@@ -21,9 +22,6 @@ from looplm.hardware.formulas import (
     loop_kept,
     parameters,
 )
-
-INT64 = 8
-"""Bytes of a token id, or of an index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ class Step:
         """Bytes alive at each moment that may be the worst, in their order."""
         return {
             "end of the forward pass": self._end_of_forward(),
-            "loss": self._loss(),
+            "loss, backwards": self._loss(),
             "last loop, backwards": self._last_loop(),
             "loop before, backwards": self._loop_before() if self.loops > 1 else 0,
             "optimizer": self._optimizer(),
@@ -65,42 +63,30 @@ class Step:
         return max(self.moments().values())
 
     def _end_of_forward(self) -> int:
-        """Logits of each loop and the same stacked; x0 and the last state; trained scores, which all loops share."""
-        made = 2 * self._logits + 2 * FLOAT32 * self.model.width + self._trained_scores
-        return self._held + self._kept + self._part_tokens * made
+        """The last reading's logits, cast where products are in bfloat16; x0 and the last state; trained scores."""
+        copies = 1 if self.size == FLOAT32 else 3
+        made = self._logits * self.size * copies + 2 * FLOAT32 * self.model.width + self._trained_scores
+        return int(self._held + self._kept + self._part_tokens * made)
 
     def _loss(self) -> int:
-        """Logits and, of the scored tokens, their copies and log-probabilities; or the gradient of them all.
-
-        Log-probabilities are float32, and logits in bfloat16 are cast for them first. On the way back the gradient of the
-        scored tokens is put in its place among zeros, which makes that of all logits twice. Between the two, the softmax
-        goes backwards and holds three float32 numbers for each of the copies, never more than the first.
-        """
-        logits, copied = self._logits, self.scored_share
-        numbers = copied * self.reads * self.model.vocab_size
-        probabilities = logits * (1 + copied) + numbers * (FLOAT32 if self.size == FLOAT32 else FLOAT32 + FLOAT32)
-        gradient = 2 * logits + copied * logits
-        return self._held + self._kept + int(self._part_tokens * max(probabilities, gradient))
+        """The last reading goes backwards: gradients of log-probabilities and of logits, or of logits and inside the norm."""
+        of_logits = FLOAT32 if self.size == FLOAT32 else FLOAT32 + self.size
+        norm = 4 * FLOAT32 * self.model.width * self.scored_share
+        made = max(2 * FLOAT32 * self._logits, of_logits * self._logits + norm)
+        return int(self._held + self._kept + self._part_tokens * made)
 
     def _last_loop(self) -> int:
-        """The gradient of all logits, while the last reading goes backwards and then the last loop does.
-
-        The head's norm makes three numbers per coordinate for LayerNorm, four for RMSNorm and where layers are computed
-        again, and the embedding has its gradient by now.
-        """
-        vectors = 4 if self.recompute or self.model.norm == "rms" else 3
-        head_norm = self._logits + vectors * FLOAT32 * self.model.width
-        mlp = self._logits + self._mlp_backwards - head_kept(self.model, self.size)
-        made = self._part_tokens * max(head_norm, mlp)
+        """The last loop goes backwards; of its reading, the gradients of its state and of the embedding are left."""
+        made = self._part_tokens * (self._mlp_backwards - self._head + FLOAT32 * self.model.width)
         if self.recompute:
             made = max(made, self._inside_a_loop)
-        return self._held + self._kept + made + FLOAT32 * head_weights(self.model)
+        return int(self._held + self._kept + made + FLOAT32 * head_weights(self.model))
 
     def _loop_before(self) -> int:
         """One loop's activations are gone; every weight has a gradient, and the MLP's first gets a second one and their sum."""
         gone = self._part_tokens * loop_kept(self.model, self.tokens, self.size, self.recompute)
         summed = 2 * FLOAT32 * self.model.width * hidden_width(self.model)
-        return self._held + self._kept - gone + self._inside_a_loop + self._weight_bytes + summed
+        return int(self._held + self._kept - gone + self._inside_a_loop + self._weight_bytes + summed)
 
     def _optimizer(self) -> int:
         """Weights, gradients, two moments, and one more of each weight that the update makes."""
@@ -121,27 +107,33 @@ class Step:
         return (3 if self.parts == 1 else 4) * self._weight_bytes
 
     @property
-    def _kept(self) -> int:
+    def _kept(self) -> float:
         """Everything that the forward pass leaves for the backward pass.
 
-        Of a token: what loops and readings keep, its id and its target, and its row of the mask, which is float32; with
-        digit-place, the index of each pair's score instead. Then the weights, where products take them in bfloat16.
+        Of a token: what loops and readings keep, its id, its targets, the first one and one for each reading, and its row
+        of the mask, which is float32; with places, the index of each pair's score instead. Then the weights, where
+        products take them in bfloat16.
         """
         model, size = self.model, self.size
-        row = self.tokens * (INT64 if model.positions == "digit-place" else FLOAT32)
-        token = self.loops * loop_kept(model, self.tokens, size, self.recompute) + self.reads * head_kept(model, size)
+        row = self.tokens * (INT64 if model.positions == "place" else FLOAT32)
+        token = self.loops * loop_kept(model, self.tokens, size, self.recompute) + self.reads * (self._head + INT64)
         cast = model.layers * sum(layer_weights(model).values()) + head_weights(model) if size < FLOAT32 else 0
         return self._part_tokens * (token + 2 * INT64 + row) + size * cast
 
     @property
-    def _logits(self) -> int:
-        """Of a token, in all loops that are read."""
-        return self.reads * self.model.vocab_size * self.size
+    def _head(self) -> float:
+        """Of a token: what a reading keeps, if the token is scored."""
+        return self.scored_share * head_kept(self.model, self.size)
+
+    @property
+    def _logits(self) -> float:
+        """Numbers of a token in one reading."""
+        return self.scored_share * self.model.vocab_size
 
     @property
     def _trained_scores(self) -> int:
-        """Of a token: a float32 score of every token and head with digit-place; the others add a mask alone."""
-        return FLOAT32 * self.tokens * self.model.heads if self.model.positions == "digit-place" else 0
+        """Of a token: a float32 score of every token and head with places; the others add a mask alone."""
+        return FLOAT32 * self.tokens * self.model.heads if self.model.positions == "place" else 0
 
     @property
     def _mlp_backwards(self) -> int:
@@ -149,12 +141,11 @@ class Step:
         return FLOAT32 * self.model.width + self.size * hidden_width(self.model)
 
     @property
-    def _inside_a_loop(self) -> int:
-        """What a loop makes on its way back, less what its reading had kept; logits of the loops before have a gradient."""
-        model, size = self.model, self.size
-        made = self._logits - model.vocab_size * size + self._mlp_backwards - head_kept(model, size)
+    def _inside_a_loop(self) -> float:
+        """What a loop makes on its way back, less what its reading had kept."""
+        made = self._mlp_backwards - self._head
         if self.recompute:
-            made += layer_kept(model, self.tokens, size) + 2 * self._trained_scores
+            made += layer_kept(self.model, self.tokens, self.size) + 2 * self._trained_scores
         return self._part_tokens * made
 
 
@@ -170,7 +161,7 @@ def generation_bytes(model: ModelConfig, rows: int, prompt: int, length: int, lo
     old = cache_bytes(model, prompt, loops, size)
     mlp = hidden_width(model) + model.mlp_width * (2 if model.mlp == "swiglu" else 1)
     token = size * (5 * model.width + mlp + 2 * model.vocab_size)
-    pair = FLOAT32 * (4 * model.heads + 3 if model.positions == "digit-place" else 2)
+    pair = FLOAT32 * (4 * model.heads + 3 if model.positions == "place" else 2)
     reading = old + prompt * (token + prompt * pair)
     room = max(length, 2 * prompt) if length > prompt else 0
     growing = old + cache_bytes(model, room, loops, size)

@@ -111,9 +111,10 @@ def training_speed(workload: Workload, profile: Profile, setting: Setting) -> Sp
     Spec: [hardware.training-flops][], [hardware.traffic][], [hardware.roofline][].
     """
     model, tokens, loops, reads = workload.model, workload.context_tokens, workload.num_loops, workload.reads
-    flops = setting.rows * formulas.training_flops(model, tokens, loops, reads, setting.recompute)
+    flops = setting.rows * formulas.training_flops(model, tokens, loops, reads, setting.recompute, workload.scored_share)
     size = SIZES[setting.dtype]
-    traffic = formulas.step_traffic(model, setting.rows, tokens, loops, reads, size, profile.cache_bytes)
+    passed = (model, setting.rows, tokens, loops, reads, size, profile.cache_bytes, workload.scored_share)
+    traffic = formulas.step_traffic(*passed)
     return _speed(profile, profile.flop_per_s(setting.dtype), flops, traffic, setting.rows * tokens)
 
 
@@ -171,7 +172,8 @@ def _training_memory(workload: Workload, profile: Profile, setting: Setting) -> 
     section, model, size = "training: memory", workload.model, SIZES[setting.dtype]
     for name, held in formulas.state_bytes(model).items():
         yield Line(section, name, held, "bytes", "hardware.state-bytes")
-    tokens, heads = setting.rows * workload.context_tokens, workload.reads * formulas.head_kept(model, size)
+    heads = workload.reads * workload.scored_share * formulas.head_kept(model, size)
+    tokens = setting.rows * workload.context_tokens
     part = f"{setting.rows} rows of {workload.context_tokens:,} tokens{_loops(workload)}, {setting.dtype} products"
     for what, recompute in (("activations", False), ("activations, layers computed again", True)):
         loop = formulas.loop_kept(model, workload.context_tokens, size, recompute)

@@ -79,10 +79,10 @@ def look(
     """
     index = (real.long().cumsum(1) - 1).clamp(min=0).gather(1, at)
     rotation = positions.rotation(index)
-    at = at[:, :readers]
+    seeing = at[:, :readers]
     column = torch.arange(tokens.shape[1], device=tokens.device)
-    visible = ((column < at[..., None]) & real[:, None, :]) | (column == at[..., None])  # [B, T, S]
-    bias = positions.bias(tokens, real, at)
+    visible = ((column < seeing[..., None]) & real[:, None, :]) | (column == seeing[..., None])  # [B, T, S]
+    bias = positions.bias(tokens, real, seeing)
     if bias is not None:
         visible &= bias.visible()
     columns, hidden = None, ~visible
@@ -90,7 +90,7 @@ def look(
         count = visible.sum(-1)
         most = int(count.max())
         if most * positions.sparse_from <= tokens.shape[1]:
-            columns = _list(visible, count, most, at)
+            columns = _list(visible, count, most, seeing)
             hidden = torch.arange(most, device=tokens.device) >= count[..., None]
     scores = torch.zeros(hidden.shape, dtype=dtype, device=tokens.device)[:, None] if bias is None else bias.scores(columns)
     return index, View(scores.to(dtype).masked_fill(hidden[:, None], -math.inf), rotation, columns)

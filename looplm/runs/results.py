@@ -5,10 +5,12 @@ A summary is the only file that a report, figure or page may take a number from:
     {"schema": 2, "results": [{"preset", "task", "title", "seed", "parameters", "axis", "trained_sizes", "training",
                                "evaluation", "provenance", "cells": [{"set", "size", "n", "correct", ...}]}]}
 
-A size is in the task's own measure, which `axis` names.
+A size is in the task's own measure, which `axis` names. Where a set is scored by loss, its cells hold `nats_per_token`,
+and tables and figures show bits in place of accuracy.
 """
 
 import json
+import math
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,14 +102,31 @@ def pooled_cells(results: Iterable[Result], kind: str) -> list[dict[str, Any]]:
         n, correct = sum(c["n"] for c in cells), sum(c["correct"] for c in cells)
         low, high = wilson_interval(correct, n)
         worst = min(c["accuracy"] for c in cells)
-        measures = [name for name in ("mean_loops", "block_evaluations") if all(name in c for c in cells)]
+        measures = [name for name in ("mean_loops", "block_evaluations", "nats_per_token") if all(name in c for c in cells)]
         means = {name: sum(c[name] * c["n"] for c in cells) / n for name in measures}
         pooled.append(
             {"size": size, "n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
             | {"worst": worst, "seeds": len(cells)}
             | means
+            | ({"bits": to_bits(means["nats_per_token"])} if "nats_per_token" in means else {})
+            | ({"worst_bits": to_bits(max(c["nats_per_token"] for c in cells))} if "nats_per_token" in means else {})
         )
     return pooled
+
+
+def to_bits(nats: float) -> float:
+    """Nats in bits."""
+    return nats / math.log(2)
+
+
+def scored_by_loss(results: Sequence[Result]) -> bool:
+    """Whether these results say how likely the right tokens were, not how many problems were solved."""
+    return all("nats_per_token" in cell for result in results for cell in result["cells"])
+
+
+def bits_unit(result: Result) -> str:
+    """What one token of a set that is scored by loss costs: bits per byte, where sizes are counted in bytes."""
+    return "bits per byte" if result["axis"] == "bytes" else "bits per token"
 
 
 def by_preset(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -180,7 +199,8 @@ def others(task: str) -> dict[str, dict[str, Any]]:
 def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: size, what others wanted and measured, each control, then these results.
 
-    One result is shown with its intervals; several, pooled, with the worst seed. `loops` is the mean over answer tokens
+    One result is shown with its intervals; several, pooled, with the worst seed. Sets that are scored by loss are shown in
+    bits per token. `loops` is the mean over answer tokens
     of the first test set; `work` the block evaluations of a problem in each test set, where they were counted.
     """
     kinds, base = sets_of(results), results[0]["preset"]
@@ -190,13 +210,14 @@ def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> t
     seeds = max(c["seeds"] for c in own[kinds[0]].values())
     label = f"{len(results)} seeds" if seeds > 1 else "this model"
     header = [results[0]["axis"], *shares, *(_short_name(name, base) for name in groups)]
-    header += [*(f"{label}, {kind}" for kind in kinds), "loops"]
+    unit = f", {bits_unit(results[0])}" if scored_by_loss(results) else ""
+    header += [*(f"{label}, {kind}{unit}" for kind in kinds), "loops"]
     counted = all("block_evaluations" in cell for cells in own.values() for cell in cells.values())
     header += ["work"] if counted else []
     rows = []
     for size, cell in own[kinds[0]].items():
         row = [str(size), *(_share(named.get(str(size))) for named in shares.values())]
-        row += [_share(next((c["accuracy"] for c in cells if c["size"] == size), None)) for cells in groups.values()]
+        row += [next((_score(c) for c in cells if c["size"] == size), "") for cells in groups.values()]
         row += [_cell(own[kind][size]) for kind in kinds]
         row.append(f"{cell['mean_loops']:.2f}")
         if counted:
@@ -219,7 +240,13 @@ def _share(value: float | None) -> str:
     return "" if value is None else _percent(value)
 
 
+def _score(cell: Mapping[str, Any]) -> str:
+    return f"{cell['bits']:.3f}" if "bits" in cell else _percent(cell["accuracy"])
+
+
 def _cell(cell: Mapping[str, Any]) -> str:
+    if "bits" in cell:
+        return _score(cell) + (f" (worst {cell['worst_bits']:.3f})" if cell["seeds"] > 1 else "")
     if cell["seeds"] > 1:
         return f"{_percent(cell['accuracy'])} (worst {_percent(cell['worst'])})"
     return f"{_percent(cell['accuracy'])} [{_percent(cell['low'])}, {_percent(cell['high'])}]"

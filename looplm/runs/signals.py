@@ -21,6 +21,9 @@ class Stopped(KeyboardInterrupt):
         super().__init__(message)
         self.signum = signum
 
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[int, str]]:
+        return type(self), (self.signum, str(self))  # so that it comes back from another process
+
 
 class Wish:
     """Whether someone wants the run to stop."""

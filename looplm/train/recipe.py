@@ -94,11 +94,24 @@ def load_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> 
     """The recipe of a name, or of a file that ends in .toml, with the settings of a table in place of its own.
 
     Raises:
+        InputError: if there is none, or with every mistake in it, its task's data and test sets included.
+    """
+    return _read(name_or_path, changes, trained=False)
+
+
+def read_recipe(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The same without a look at problems: what a task reads, such as a text file, need not be there.
+
+    Raises:
         InputError: if there is none, or with every mistake in it.
     """
+    return _read(name_or_path, changes, trained=True)
+
+
+def _read(name_or_path: str, changes: Mapping[str, Any] | None, trained: bool) -> Recipe:
     table = merge(read_extended(name_or_path, _shipped), changes or {})
     name = Path(name_or_path).stem
-    return parse_recipe({"name": name, "title": name} | table, where=f"recipe {name_or_path!r}")
+    return parse_recipe({"name": name, "title": name} | table, where=f"recipe {name_or_path!r}", trained=trained)
 
 
 def parse_recipe(table: Mapping[str, Any], where: str, *, trained: bool = False) -> Recipe:

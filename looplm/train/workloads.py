@@ -5,7 +5,7 @@ from pathlib import Path
 
 from looplm.errors import InputError
 from looplm.hardware.workload import Workload, find_size, size_names
-from looplm.train.recipe import Recipe, load_recipe, recipe_names
+from looplm.train.recipe import Recipe, read_recipe, recipe_names
 
 
 def find_workload(name_or_path: str) -> Workload:
@@ -15,11 +15,11 @@ def find_workload(name_or_path: str) -> Workload:
         InputError: if there is none, or with every mistake in it.
     """
     if name_or_path.endswith(".toml"):
-        return workload_of(load_recipe(name_or_path)) if _is_recipe(Path(name_or_path)) else find_size(name_or_path)
+        return workload_of(read_recipe(name_or_path)) if _is_recipe(Path(name_or_path)) else find_size(name_or_path)
     if name_or_path in size_names():
         return find_size(name_or_path)
     if name_or_path in recipe_names():
-        return workload_of(load_recipe(name_or_path))
+        return workload_of(read_recipe(name_or_path))
     known = ", ".join([*size_names(), *recipe_names()])
     raise InputError(f"There is no size or recipe {name_or_path!r}; there are: {known}, or a .toml file.")
 

@@ -32,7 +32,7 @@ from looplm.tasks.addition.problems import ask, parse_problem, problems_of
 from looplm.think.batched import Thinking
 from looplm.think.trace import trace_text
 from looplm.train.execution import Execution
-from looplm.train.recipe import Recipe, load_recipe, recipe_names
+from looplm.train.recipe import Recipe, load_recipe, read_recipe, recipe_names
 
 RULE = '''"""A rule that no file of the package knows: a token is ready after every n-th loop."""
 
@@ -175,9 +175,10 @@ def test_without_a_table_two_equal_argmaxes_decides_within_six_loops() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_preset_cites_the_clauses_of_its_rules(name: str) -> None:
-    halting = load_recipe(name).halting
+    recipe = read_recipe(name)
+    halting = recipe.halting
     for rule in (halting.answer, halting.prompt):
-        assert f"halting.{RULES.name_of(type(rule))}" in load_recipe(name).clauses()
+        assert f"halting.{RULES.name_of(type(rule))}" in recipe.clauses()
 
 
 @pytest.mark.spec("halting.bounds", "halting.in-order", "halting.confidence", "halting.not-known-yet")

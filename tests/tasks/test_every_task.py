@@ -1,5 +1,6 @@
 """What holds of every task, and that one from elsewhere is as good as ours."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from looplm.errors import InputError
 from looplm.settings import as_table
 from looplm.task import FACE, TASKS, Batch, Task
 from looplm.tasks.addition import Addition
+from looplm.tasks.language import Language
 from looplm.tasks.prefix_sums import PrefixSums
 from looplm.train.recipe import parse_recipe
 
@@ -23,6 +25,7 @@ EVERY: list[Task] = [
     Addition(mode="parallel", max_digits=7),
     Addition(format="equals-first"),
     PrefixSums(max_bits=12),
+    Language(path=os.path.relpath(Path(__file__).parents[2] / "README.md"), context=24),
 ]
 
 
@@ -60,7 +63,7 @@ def test_a_task_gives_what_its_face_says(task: Task) -> None:
     assert int(drawn.tokens.max()) < len(task.vocabulary)
     prompt = task.prompt(task.example)
     assert (prompt.slots > 0) != (prompt.max_new_tokens > 0)
-    assert task.right(task.example) is not None
+    assert (task.right(task.example) is None) == all(suite.scored_by == "loss" for suite in task.suites.values())
     kind = TASKS.find(TASKS.name_of(type(task)))
     assert kind is type(task)
 
