@@ -18,7 +18,7 @@ class Eval:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL [MODEL ...]]")]
     """Runs, checkpoints, or names of shipped models."""
     sizes: tuple[int, ...] = ()
-    """Sizes of the problems, such as digits or bits; default: those of the model's recipe."""
+    """Sizes of the problems, such as bits or tokens; default: those of the model's recipe."""
     n: int = 200
     """Problems per test set and size."""
     n_long: int | None = None
@@ -79,7 +79,7 @@ class Report:
     summaries: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[SUMMARY [SUMMARY ...]]")]
     """Summaries, or the runs that hold them; the first result's preset is the one that the others are compared with."""
     figure: Path | None = None
-    """Draw accuracy by digits to this file, as .svg and .png."""
+    """Draw accuracy by size to this file, as .svg and .png."""
     markdown: bool = False
     """Print the table in Markdown, in place of colours and lines."""
     out: Path | None = None
