@@ -43,15 +43,19 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file that appears at `path` complete, or not at all; an existing one is replaced.
+    """Write a file that appears at `path` complete, or not at all, also if the power fails; an existing one is replaced.
 
     Raises:
         InputError: if it cannot be written, for example because the disk is full.
+
+    Spec: [training.nothing-half-written][].
     """
     draft = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())  # else the new name may reach the disk before the content does
         draft.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}. Nothing was written there.") from None

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _without_pictures() -> None:
         return written
 
     figures.save_figure = save
-    figures.accuracy_figure = figures.trace_figure = lambda *arguments: None  # type: ignore[assignment,return-value]
+    figures.accuracy_figure = figures.trace_figure = lambda *arguments: None  # type: ignore[assignment]
 
 
 def _copy_moments(folder: Path) -> None:
@@ -128,12 +128,13 @@ def _copy_moments(folder: Path) -> None:
             shutil.copytree(newest[-1].parent, copy)
         forget(run)
 
-    RunFolder.forget_checkpoints = copy_and_forget  # type: ignore[method-assign]
+    RunFolder.forget_checkpoints = copy_and_forget  # type: ignore[method-assign,assignment]
 
 
 def _child(request: dict[str, Any]) -> int:
     """The exit code of a forked child; negative, if a signal ended it."""
-    work = {"train": train, "command": command}[request.pop("do")]
+    works: dict[str, Callable[..., int]] = {"train": train, "command": command}
+    work = works[request.pop("do")]
     pid = os.fork()
     if pid == 0:
         code = 99

@@ -15,6 +15,9 @@ from looplm.cli.console import REFUSED, fail, remember
 from looplm.errors import InputError
 from looplm.runs.signals import handled
 
+_CLOSED_PIPE = 141
+"""Exit code where whoever read the output had enough, as of a program that SIGPIPE ends; nothing went wrong."""
+
 
 def parse(arguments: list[str]) -> Any:
     """The command that the arguments ask for; it does not run yet. Leaves Python if they ask for help, or for nothing known."""
@@ -54,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         except InputError as error:
             fail(str(error))
             return REFUSED
+        except BrokenPipeError:
+            return _CLOSED_PIPE
         except OSError as error:
             fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
             return REFUSED
@@ -65,9 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
 def entry() -> None:
     """What the shell calls: run one command and leave with its exit code."""
     code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _CLOSED_PIPE
     if code > 128:
         # Python would report an interrupt once more, as a signal, if it first struck code that a library runs from C.
-        sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 

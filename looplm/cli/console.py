@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from looplm.errors import InputError
 
@@ -32,16 +32,24 @@ def command(*added: str, without: str = "") -> str:
 
 def output() -> "Console":
     """For results. Colours only on a terminal, and none where NO_COLOR is set."""
-    from rich.console import Console
-
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _console(sys.stdout)
 
 
 def notes() -> "Console":
     """For progress and remarks."""
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> "Console":
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+    class Piped(Console):
+        """Says that a pipe was closed, where rich would leave Python as if the work had failed."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped(file=file, highlight=False, soft_wrap=not file.isatty())
 
 
 def fail(message: str) -> None:

@@ -7,6 +7,7 @@ log.jsonl    a header, then one line a step                checkpoints/  what tr
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import tomllib
@@ -198,7 +199,7 @@ class RunFolder:
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as log:
 
             def write(step: Step) -> None:
-                log.write(json.dumps({name: value for name, value in asdict(step).items() if value is not None}) + "\n")
+                log.write(json.dumps(_as_line(step)) + "\n")
                 log.flush()
 
             yield write
@@ -216,6 +217,12 @@ class RunFolder:
 
     def _write_note(self) -> None:
         write_file(self.path / "run.json", to_json(self._note))
+
+
+def _as_line(step: Step) -> dict[str, Any]:
+    """A step in JSON, which knows no infinite numbers: the norm of a gradient that overflowed in float16 is null."""
+    values = {name: value for name, value in asdict(step).items() if value is not None}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _refuse_taken(path: Path) -> None:

@@ -33,8 +33,8 @@ class Step:
     loss: float
     """Nats per scored token."""
     learning_rate: float
-    grad_norm: float
-    """Before clipping."""
+    grad_norm: float | None
+    """Before clipping. In float16 a gradient may overflow: it is infinite then, null in the log, and the step is not taken."""
     loops: int
     tokens: int
     """Trained on so far, padding included."""

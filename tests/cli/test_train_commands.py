@@ -188,3 +188,13 @@ def test_a_recipe_that_is_refused_in_python_is_refused_before_there_is_a_folder(
     with pytest.raises(InputError, match="a gate has to be trained"):
         run(here / "run", tiny(model={"gate": True}))
     assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize("words", ["spec list", "profile list"])
+def test_a_reader_who_has_had_enough_is_no_mistake(words: str) -> None:
+    shell = f'"{sys.executable}" -m looplm {words} | head -n 1; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=120, check=False)
+    line, code = done.stdout.splitlines()
+    assert line
+    assert code in ("0", "141"), "all was read, or the pipe was closed"
+    assert done.stderr == ""

@@ -158,8 +158,8 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
         # a folder that was not even made is no run: the same command begins it
         assert children.run("train", recipe=whole.recipe, folder=place, resume=place.exists()) == 0
         result = ", ".join(whole.differs_from(place)) or "the same"
-        rows.append((number, kind, whole.moments[number - 1], state.removesuffix("; --resume goes on"), result))
-        rows[-1] += (f"{time.monotonic() - began:.1f} s",)
+        found, seconds = state.removesuffix("; --resume goes on"), f"{time.monotonic() - began:.1f} s"
+        rows.append((number, kind, whole.moments[number - 1], found, result, seconds))
     print(f"\n{len(whole.moments)} moments; killed at, found as, resumed to:")
     for row in rows:
         print("{:5}  {:32} {:70} {:28} {:10} {}".format(*row))

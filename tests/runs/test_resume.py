@@ -19,6 +19,7 @@ from looplm.runs.record import read_note, read_steps, state_of
 from looplm.runs.results import read_summary
 from looplm.runs.run import Broken, Keeping, run_recipe
 from looplm.train.execution import Execution
+from looplm.train.gate import train_gate
 from looplm.train.trainer import Step
 
 
@@ -87,7 +88,11 @@ def test_a_run_goes_on_at_every_stage(stage: str, whole: Path, tmp_path: Path, m
         make_stage(self, name, make)
 
     def count(self: RunFolder, name: str, make: Callable[[], None]) -> None:
-        make_stage(self, name, lambda: (made.append(name), make())[1])
+        def noted() -> None:
+            made.append(name)
+            make()
+
+        make_stage(self, name, noted)
 
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "stage", cut_off)
@@ -174,7 +179,7 @@ def rehash(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"format": 2, "files": hashes}))
 
 
-def retensored(name: str, change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+def retensored(name: str, change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         tensors = load_file(folder / name)
         change(tensors)
@@ -207,6 +212,11 @@ def without(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def no_tensors(folder: Path) -> None:
+    (folder / MODEL).write_bytes(b"12345678")
+    rehash(folder)
+
+
 MODEL, MOMENTS = "model.safetensors", "optimizer.safetensors"
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "a bit is flipped": flip,
@@ -218,7 +228,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "weights that are not finite": retensored(MODEL, lambda t: t["embedding.weight"].fill_(torch.nan)),
     "a weight is missing": retensored(MODEL, lambda t: t.pop("embedding.weight")),
     "a weight too many": retensored(MODEL, lambda t: t.update({"more": torch.zeros(1)})),
-    "weights are no tensors": lambda folder: ((folder / MODEL).write_bytes(b"12345678"), rehash(folder))[1],
+    "weights are no tensors": no_tensors,
     "moments of another shape": retensored(MOMENTS, lambda t: t.update({"embedding.weight|exp_avg": torch.zeros(3)})),
     "a moment is missing": retensored(MOMENTS, lambda t: t.pop("embedding.weight|exp_avg_sq")),
     "moments of what is no weight": retensored(MOMENTS, lambda t: t.update({"more|exp_avg": torch.zeros(1)})),
@@ -323,7 +333,7 @@ def test_a_training_that_diverges_says_so_and_keeps_its_log(tmp_path: Path) -> N
     assert len(steps_of(tmp_path / "run")) == 3
 
 
-GATED = {
+GATED: dict[str, Any] = {
     "model": {"gate": True},
     "gate": {"steps": 5, "max_loops": 2},
     "halting": {"rule": "gate", "threshold": 0.5, "max_loops": 3},
@@ -333,9 +343,7 @@ GATED = {
 @pytest.mark.spec("training.resume", "training.gate")
 @pytest.mark.usefixtures("no_pictures")
 def test_a_gate_that_was_cut_off_is_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from looplm.runs import run as module
-
-    recipe, train_gate = tiny(**GATED), module.train_gate
+    recipe = tiny(**GATED)
     run(tmp_path / "whole", recipe)
 
     def cut_off(*arguments: Any) -> Any:
@@ -345,7 +353,7 @@ def test_a_gate_that_was_cut_off_is_trained_anew(tmp_path: Path, monkeypatch: py
             yield loss
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "train_gate", cut_off)
+        patched.setattr("looplm.runs.run.train_gate", cut_off)
         with pytest.raises(Killed):
             run(tmp_path / "run", recipe)
     run(tmp_path / "run", recipe, resume=True, on_step=lambda step: pytest.fail("the model was trained already"))

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import math
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ from looplm.errors import InputError
 from looplm.files import new_folder, write_file
 from looplm.runs.checkpoint import load
 from looplm.runs.folder import default_folder
-from looplm.runs.record import SCHEMA, read_note, state_of
+from looplm.runs.record import SCHEMA, read_note, read_steps, state_of
 from looplm.runs.results import make_summary, read_summary
 from looplm.train.recipe import parse_recipe
-from looplm.train.trainer import Step
+from looplm.train.trainer import Step, Trainer
 
 
 @pytest.mark.spec("training.log")
@@ -62,6 +64,26 @@ def test_folder_log_and_recipe_are_there_before_step_one_and_a_line_after_each(t
     run(tmp_path / "run", on_step=look)
     assert lines == [2, 3, 4, 5, 6, 7]
     assert {"run.json", "config.toml", "log.jsonl"} <= set(claimed[:4])
+
+
+@pytest.mark.spec("training.log")
+@pytest.mark.usefixtures("no_pictures")
+def test_a_line_of_the_log_is_json_also_where_float16_overflowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.step
+
+    def overflowing(self: Trainer) -> Step:
+        made = step(self)
+        return replace(made, grad_norm=math.inf) if made.step == 2 else made
+
+    monkeypatch.setattr(Trainer, "step", overflowing)
+    run(tmp_path / "run")
+    second = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[2]
+
+    def no_json(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    assert json.loads(second, parse_constant=no_json)["grad_norm"] is None
+    assert read_steps(tmp_path / "run")[1].grad_norm is None
 
 
 @pytest.mark.spec("training.claimed")
