@@ -18,7 +18,7 @@ class Eval:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL [MODEL ...]]")]
     """Runs, checkpoints, or names of shipped models."""
     sizes: tuple[int, ...] = ()
-    """Sizes of the problems, such as digits or bits; default: those of the model's recipe."""
+    """Sizes of the problems, such as bits or tokens; default: those of the model's recipe."""
     n: tuple[int, ...] = (200,)
     """Problems per test set and size: one number for all sizes, or one for each."""
     seed: int = 1
