@@ -54,8 +54,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.evaluate.figures import trace_figure
+from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.think.trace import trace_text
 
 trained = looplm.load("adder")

@@ -71,11 +71,11 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import looplm
-from looplm.tasks.addition.problems import add, ask
-from looplm.tasks.addition.sets import test_set
 from looplm.loop.injection import inject
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
+from looplm.tasks.addition.problems import add, ask
+from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other

@@ -54,8 +54,6 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
-from looplm.tasks.addition.sets import test_set
 from looplm.evaluate.scores import exact_match
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import ByRole, observe
@@ -64,6 +62,8 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other

@@ -38,16 +38,16 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
-from looplm.tasks.addition.sets import chain_set
-from looplm.evaluate.scores import exact_match
 from looplm.evaluate.figures import trace_figure
-from looplm.think.trace import trace_text
+from looplm.evaluate.scores import exact_match
 from looplm.loop.halting import ByRole
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import chain_set
 from looplm.think.batched import Thinking
+from looplm.think.trace import trace_text
 
 trained = looplm.load("parallel-adder")
 adder, task, own = trained.model, trained.recipe.task, trained.recipe.halting

@@ -68,7 +68,8 @@ import torch
 
 import looplm
 from looplm.draws import Draw
-from looplm.train.recipe import load_recipe
+from looplm.evaluate.scores import exact_match
+from looplm.layers.positions import places_in_runs
 from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
@@ -81,8 +82,7 @@ from looplm.tasks.addition.problems import (
     write,
 )
 from looplm.tasks.addition.sets import chain_set, draw_training, test_set
-from looplm.evaluate.scores import exact_match
-from looplm.layers.positions import places_in_runs
+from looplm.train.recipe import load_recipe
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other

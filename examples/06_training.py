@@ -63,10 +63,10 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.runs.checkpoint import read_card
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.models import build_model
+from looplm.runs.checkpoint import read_card
 from looplm.runs.run import Keeping, run_recipe
 from looplm.tasks.addition.problems import EOS
 from looplm.train.loops import LoopPlan, draw_plan, first_scored_loop, starting_state

@@ -47,13 +47,13 @@ from looplm_kernels.state import Rule, empty
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import looplm
-from looplm.think.backends import kernel_weights
-from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
-from looplm.think.generate import generate
 from looplm.hardware.profile import load_profile
 from looplm.loop.halting import observe
 from looplm.loop.halting.confidence import Confidence
 from looplm.spec import oracle
+from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
+from looplm.think.backends import kernel_weights
+from looplm.think.generate import generate
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)

@@ -10,9 +10,9 @@ from looplm.hardware.profile import load_profile, shipped_devices
 from looplm.hardware.setting import Setting, choose, largest_generation_batch, training_peak
 from looplm.hardware.units import human
 from looplm.hardware.workload import size_names
-from looplm.train.workloads import find_workload
 from looplm.resources import resource
 from looplm.spec import oracle
+from looplm.train.workloads import find_workload
 
 _WORDS = {
     "en": {
