@@ -97,7 +97,8 @@ def loss_of(states, objective, head=model.read):
 states = list(model.states(question.tokens, plan.num_loops))  # each [B, T, D]
 loss = loss_of(states[plan.first_scored - 1 :], objective)
 loss.backward()
-texts = [row[scored].tolist() for row, scored in zip(question.targets, question.scored)]
+rows = zip(question.targets, question.scored, strict=True)
+texts = [row[scored].tolist() for row, scored in rows]
 print("answers, lowest digit first:", *map(task.vocabulary.text, texts[:4]), "…")
 print(f"{plan.num_loops} loops, scored from loop {plan.first_scored} on")
 print(f"loss {loss.item():.3f} nats a token; blind guessing: {math.log(15):.3f}")
@@ -215,9 +216,10 @@ print(
 # %% [markdown] lang="ko"
 # ## 훈련이 남기는 것 {#run}
 #
-# 스스로를 설명하는 폴더가 남는다. 훈련을 시작할 때 폴더를 차지하고, 다 끝나면 표시를 남긴다. 도중에 멈춘 훈련은 어떻게
-# 멈추었든 가장 새로운 체크포인트에서 이어져 같은 비트로 끝난다([training.resume][]). 기록의 첫 줄은 어떤 규칙 아래에서
-# 돌았는지를, 규칙마다 그 글의 해시와 함께 적는다([training.log][]). 그래서 몇 해가 지난 뒤에도 어느 규칙이 바뀌었는지를 `looplm spec stale`이 알려 줄 수 있다.
+# 스스로를 설명하는 폴더가 남는다. 훈련을 시작할 때 폴더를 차지하고, 다 끝나면 표시를 남긴다. 도중에 멈춘 훈련은
+# 어떻게 멈추었든 가장 새로운 체크포인트에서 이어져 같은 비트로 끝난다([training.resume][]). 기록의 첫 줄은 어떤 규칙
+# 아래에서 돌았는지를, 규칙마다 그 글의 해시와 함께 적는다([training.log][]). 그래서 몇 해가 지난 뒤에도 어느 규칙이
+# 바뀌었는지를 `looplm spec stale`이 알려 줄 수 있다.
 
 # %%
 print(fill(" ".join(sorted(path.name for path in folder.iterdir()))))
