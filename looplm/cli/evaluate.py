@@ -97,6 +97,7 @@ class Report:
             others_by_digits,
             read_summary,
             trained_range,
+            work_note,
         )
         from looplm.files import refuse_existing, to_json, write_file
 
@@ -112,7 +113,8 @@ class Report:
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()
         if self.markdown:
-            print(as_markdown(*comparison_table(groups[main], controls)))
+            table, note = as_markdown(*comparison_table(groups[main], controls)), work_note(all_results)
+            print(f"{table}\n\n{note}" if note else table)
         else:
             print_comparison(console, groups[main], controls)
         if self.figure:
