@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests without training and packaging"
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
+	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -73,7 +74,7 @@ $(ADDERS:=.json):
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)
-	$(BIN)/python -m looplm.experiments.ship adder $(ADDERS)
+	$(BIN)/looplm ship adder $(ADDERS)
 
 # The parallel adder: 5 seeds, measured on 1,000 sums a cell, and how deep it thinks.
 parallel: $(INSTALLED)
@@ -81,7 +82,7 @@ parallel: $(INSTALLED)
 	$(MAKE) -j2 $(PARALLEL:=.json)
 	rm -f docs/data/parallel.json docs/data/parallel-depth.json
 	$(BIN)/looplm report $(PARALLEL:=.json) --out docs/data/parallel.json
-	$(BIN)/python -m looplm.experiments.depth measure $(PARALLEL) --out docs/data/parallel-depth.json
+	$(BIN)/looplm depth $(PARALLEL) --out docs/data/parallel-depth.json
 
 # The studies: what is trained and measured already, in runs/study, is taken as it is.
 STUDIES := x0 gate loops known
@@ -92,27 +93,47 @@ studies: $(INSTALLED)
 	done
 
 parallel-adder: $(INSTALLED)
-	$(BIN)/python -m looplm.experiments.ship parallel-adder $(PARALLEL)
+	$(BIN)/looplm ship parallel-adder $(PARALLEL)
 
 $(PARALLEL:=.json):
 	$(BIN)/looplm eval $(basename $@) --n 1000 --seed 2 --out $@
 
+# The second task: 5 seeds and its controls, measured on 32 to 1,024 bits.
+PREFIX := $(foreach seed,$(SEEDS),$(STUDY)/prefix-sums-$(seed))
+PREFIX_CONTROLS := $(foreach control,all-scored no-restarts first static,$(STUDY)/prefix-sums-$(control)-0)
+
+prefix-sums: $(INSTALLED)
+	$(MAKE) -j2 $(PREFIX) $(PREFIX_CONTROLS)
+	$(MAKE) -j2 $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json)
+	rm -f docs/data/prefix-sums.json
+	$(BIN)/looplm report $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json) --out docs/data/prefix-sums.json
+
+$(PREFIX) $(PREFIX_CONTROLS):
+	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
+		--seed $(lastword $(subst -, ,$(@F))) --out $@
+
+$(PREFIX:=.json):
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 --n-long 200 --long-from 129 --seed 2 --out $@
+
+$(PREFIX_CONTROLS:=.json):
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 --n-long 50 --long-from 129 --seed 2 --out $@
+
 vectors: $(INSTALLED)
-	$(BIN)/python -m looplm.evaluate.conformance tests/vectors
+	$(BIN)/looplm conform --write tests/vectors
 
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
 	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
-	$(BIN)/looplm trace 99999999+1 --mode parallel --figure docs/figures/parallel-trace.svg
-	$(BIN)/python -m looplm.experiments.depth draw docs/data/parallel-depth.json docs/figures/parallel-depth.svg
+	$(BIN)/looplm trace 99999999+1 --model parallel-adder --figure docs/figures/parallel-trace.svg
+	$(BIN)/looplm depth --out docs/data/parallel-depth.json --figure docs/figures/parallel-depth.svg
 	for study in $(STUDIES); do \
 		$(BIN)/looplm study $$study --summary docs/data/study-$$study.json --figures docs/figures > /dev/null || exit 1; \
 	done
 
 # Predicted beside measured memory and times, on this machine; pages and tests read the file.
 hardware: $(INSTALLED)
-	$(BIN)/python -m looplm.experiments.hardware docs/data/hardware.json
+	$(BIN)/looplm bench hardware --out docs/data/hardware.json
 
 # The site. English is built first, because that build empties build/site.
 docs: $(INSTALLED)

@@ -55,15 +55,16 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.data.addition import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.evaluate.figures import trace_figure
-from looplm.evaluate.trace import trace_sum
+from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
+from looplm.think.trace import trace_text
 
-adder = looplm.load("adder")
+trained = looplm.load("adder")
+adder, task, own = trained.model, trained.recipe.task, trained.recipe.halting
 question = ask(
     problems_of([parse_problem("68915+62898")]), "double-reversed", "left-to-right"
 )
-tokens, answer = question.tokens, question.asked[0]
+tokens, answer = question.tokens, question.scored[0]
 print("it reads     ", " ".join(SYMBOLS[token] for token in tokens[0]))
 print(
     "it shall say ", " ".join(SYMBOLS[token] for token in question.targets[0, answer])
@@ -150,17 +151,17 @@ for loops in (1, 2, 6):
 # %% [markdown] lang="en"
 # ## What it thinks after each loop {#guesses}
 #
-# [`trace_sum`][looplm.evaluate.trace.trace_sum] keeps every guess. A column is a token, a row a loop; right of the dotted
+# [`trace_text`][looplm.think.trace.trace_text] keeps every guess. A column is a token, a row a loop; right of the dotted
 # line each token predicts the answer, and stops as soon as two loops agree ([halting.two-equal-argmaxes][]).
 
 # %% [markdown] lang="ko"
 # ## 루프마다의 추측 {#guesses}
 #
-# [`trace_sum`][looplm.evaluate.trace.trace_sum]은 모든 추측을 기록한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의
+# [`trace_text`][looplm.think.trace.trace_text]은 모든 추측을 기록한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의
 # 토큰은 저마다 답을 예측하며, 두 루프의 추측이 같으면 멈춘다([halting.two-equal-argmaxes][]).
 
 # %%
-trace = trace_sum(adder, "68915+62898")
+trace = trace_text(adder, task, "68915+62898", own)
 assert trace.answer == "131813"
 assert all(
     2 <= token.loops_taken <= 3 for token in trace.tokens if token.role == "answer"
@@ -298,8 +299,8 @@ check_signal(4)
 def check_loops(two, three):
     """Loops of the answer's tokens, as the adder's own rule gives them."""
     for problem, most in ((two, 2), (three, 3)):
-        tokens = [t for t in trace_sum(adder, problem).tokens if t.role == "answer"]
-        taken = [token.loops_taken for token in tokens]
+        tokens = trace_text(adder, task, problem, own).tokens
+        taken = [token.loops_taken for token in tokens if token.role == "answer"]
         assert max(taken) == most, f"{problem} takes {taken}"
     assert add(problems_of([parse_problem(two)])).carries[0] > 0, f"{two} has no carry"
 

@@ -72,33 +72,31 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import looplm
-from looplm.data.addition import add, ask
-from looplm.data.addition_sets import test_set
 from looplm.loop.injection import inject
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
+from looplm.tasks.addition.problems import add, ask
+from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
 drawn = test_set("uniform", digits=8, count=200, seed=1)
 sums = drawn[add(drawn).length == 8][:80]  # all texts of one length
-by_hand, at_once = looplm.load("adder"), looplm.load("parallel-adder")
+by_hand, at_once = looplm.load("adder").model, looplm.load("parallel-adder").model
 adders = {"digit by digit": by_hand, "all at once": at_once}
-questions = {
-    name: ask(sums, "double-reversed", adder.preset.data.mode)
-    for name, adder in adders.items()
-}
+modes = {"digit by digit": "left-to-right", "all at once": "parallel"}
+questions = {name: ask(sums, "double-reversed", mode) for name, mode in modes.items()}
 
 
 def solved(logits, question):
     """How many sums are right, after each of the loops."""
-    right = (logits.argmax(-1) == question.targets) | ~question.asked
+    right = (logits.argmax(-1) == question.targets) | ~question.scored
     return right.all(-1).sum(-1).tolist()
 
 
 def embed(adder, question):
     """x0, and what each token sees."""
-    return adder.embed(question.tokens, torch.ones_like(question.asked))
+    return adder.embed(question.tokens, torch.ones_like(question.scored))
 
 
 x0, _ = embed(by_hand, questions["digit by digit"])
@@ -135,7 +133,7 @@ def follow(adder, question, loops):
     unnormed = []
     watch = adder.state_norm.register_forward_hook(
         lambda _, given, made: unnormed.append(
-            given[0].norm(dim=-1)[question.asked].mean()
+            given[0].norm(dim=-1)[question.scored].mean()
         )
     )
     x0, view = embed(adder, question)
@@ -149,7 +147,7 @@ def follow(adder, question, loops):
 fig, (lengths, turns) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
 cosines = {}
 for (name, adder), colour in zip(adders.items(), ("#3f7fd9", "#d98a3f"), strict=True):
-    asked = questions[name].asked
+    asked = questions[name].scored
     x0, states, unnormed = follow(adder, questions[name], loops=12)
     after = [h.norm(dim=-1)[asked].mean() for h in states]
     cosines[name] = [

@@ -54,26 +54,23 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.data.addition import PAD, SYMBOLS, ask, parse_problem, problems_of
-from looplm.data.addition_sets import test_set
-from looplm.evaluate.accuracy import exact_match
+from looplm.evaluate.scores import exact_match
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import (
-    ByRole,
-    Confidence,
-    Fixed,
-    PrefixStability,
-    StateChange,
-    TwoEqualArgmaxes,
-    observe,
-)
+from looplm.loop.halting import ByRole, observe
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
-adder = looplm.load("adder")
+adder = looplm.load("adder").model
 sums = problems_of([parse_problem("68915+62898")])
 question = ask(sums, "double-reversed", "left-to-right")
-tokens, answer = question.tokens, question.asked
+tokens, answer = question.tokens, question.scored
 run = adder.think(tokens, Fixed(6), answer=answer, keep_every_loop=True)
 sure, guess = run.logits_per_loop[:, 0].softmax(-1).max(-1)  # [L, T]
 
@@ -136,7 +133,7 @@ rules = {
     "confidence, 0.99": Confidence(6, threshold=0.99),
     "two equal argmaxes": TwoEqualArgmaxes(6),
     "state change, 0.3": StateChange(6, epsilon=0.3),
-    "prefix stability, 0.99": PrefixStability(6, threshold=0.99),
+    "prefix stability, 0.99": PrefixStability(6, threshold=0.99, epsilon=0.03),
 }
 print("                        loops of the answer's tokens")
 for name, rule in rules.items():
@@ -219,7 +216,7 @@ assert torch.allclose(changed.h[:, :-1], thoughts.h[:, :-1], atol=1e-6)
 # 끝자리까지 일치한다.
 
 # %%
-precise = looplm.load("adder").double()
+precise = looplm.load("adder", dtype=torch.float64).model
 at_once = precise.think(tokens, wait_to_think, answer=answer)
 cache = KVCache(num_loops=6, num_layers=1)
 for t in range(tokens.shape[1]):
@@ -250,13 +247,16 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # 아래에는 같은 것을 푼 문제 수 / 한 문제의 블록 계산으로 적었다.
 
 # %%
-parallel = looplm.load("parallel-adder")
+parallel = looplm.load("parallel-adder").model
 problems = test_set("carry-heavy", digits=12, count=100, seed=5)
+by_hand = ask(problems, "double-reversed", "left-to-right")
+at_once = ask(problems, "double-reversed", "parallel")
 rest = StateChange(64, epsilon=0.1)
 thresholds = (0.5, 0.9, 0.99, 0.999, 0.9999)
 maps = {
     "digit by digit 한 자리씩": (
         adder,
+        by_hand,
         {
             "fixed, 1-6 loops": [Fixed(n) for n in (1, 2, 3, 4, 5, 6)],
             "confidence, prompt: all loops": [
@@ -269,6 +269,7 @@ maps = {
     ),
     "all at once 한꺼번에": (
         parallel,
+        at_once,
         {
             "fixed, 2-12 loops": [Fixed(n) for n in (2, 4, 6, 8, 10, 12)],
             "confidence": [
@@ -282,7 +283,7 @@ maps = {
                 ByRole(StateChange(64, epsilon=e), rest) for e in (0.3, 0.1, 0.03, 0.01)
             ],
             "prefix stability": [
-                ByRole(PrefixStability(64, threshold=t), rest)
+                ByRole(PrefixStability(64, threshold=t, epsilon=0.03), rest)
                 for t in (0.5, 0.7, 0.9, 0.99)
             ],
         },
@@ -290,9 +291,9 @@ maps = {
 }
 fig, both = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
 found, spent = {}, {}
-for axes, (title, (model, ways)) in zip(both, maps.items(), strict=True):
+for axes, (title, (model, asked_so, ways)) in zip(both, maps.items(), strict=True):
     for (name, way), marker in zip(ways.items(), "osv^D", strict=False):
-        tried = [exact_match(model, problems, rule) for rule in way]
+        tried = [exact_match(model, asked_so, rule) for rule in way]
         found[title, name] = [int(made.solved.sum()) for made in tried]
         work = [made.block_evaluations.mean().item() for made in tried]
         right = [made.solved.double().mean().item() for made in tried]
@@ -350,8 +351,8 @@ real = asked.tokens != PAD
 def slot_loops(threshold):
     """Loops of each slot, 0 for other tokens."""
     rule = ByRole(Confidence(32, threshold=threshold), Fixed(32))
-    taken = parallel.think(asked.tokens, rule, real=real, answer=asked.asked)
-    return torch.where(asked.asked, taken.loops_taken, 0)
+    taken = parallel.think(asked.tokens, rule, real=real, answer=asked.scored)
+    return torch.where(asked.scored, taken.loops_taken, 0)
 
 
 careless, careful = slot_loops(0.9), slot_loops(0.99)
@@ -359,8 +360,8 @@ earlier = (careful < careless).any(1).nonzero()[:, 0]
 print(f"{len(earlier)} of {len(small)} sums have a slot that stops earlier at 0.99")
 row = int(earlier[0])
 print("one of them:", "+".join(small[row : row + 1].numbers()[0]))
-print("loops of its slots at 0.90:", *careless[row, asked.asked[row]].tolist())
-print("loops of its slots at 0.99:", *careful[row, asked.asked[row]].tolist())
+print("loops of its slots at 0.90:", *careless[row, asked.scored[row]].tolist())
+print("loops of its slots at 0.99:", *careful[row, asked.scored[row]].tolist())
 assert len(earlier) > 0
 
 # %% [markdown] lang="en"
@@ -388,7 +389,7 @@ by_prompt = {}
 for prompt in (1, 2, 6):
     ways = [ByRole(Fixed(loops), Fixed(prompt)) for loops in range(2, 7)]
     by_prompt[prompt] = [
-        int((~exact_match(adder, problems, way).solved).sum()) for way in ways
+        int((~exact_match(adder, by_hand, way).solved).sum()) for way in ways
     ]
     print(f"prompt of {prompt}, answer of 2-6 loops: missed", *by_prompt[prompt])
 assert by_prompt[1][0] == 0 and by_prompt[1][-1] > 50
@@ -464,8 +465,8 @@ def check_counterexample(problem, low, high):
         rule = ByRole(
             Confidence(6, threshold=0.9999), Confidence(6, threshold=threshold)
         )
-        thoughts = adder.think(asked.tokens, rule, answer=asked.asked)
-        taken.append(thoughts.loops_taken[asked.asked])
+        thoughts = adder.think(asked.tokens, rule, answer=asked.scored)
+        taken.append(thoughts.loops_taken[asked.scored])
     assert (taken[1] < taken[0]).any(), "no token of the answer stopped earlier"
 
 

@@ -24,7 +24,7 @@
 # After `=` stand empty slots ([addition.slots][]), one for each digit of the answer, and every slot must find its own.
 # Slot 8 of 99999999 + 1 is a 1 only because of what happens in slot 0. It can know that in one way alone: slot 1 gets
 # it from slot 0, slot 2 from slot 1, and so on, a loop each, because a slot sees digits of no more than one place away
-# ([architecture.digit-place-window][]). So what happens $k$ places below a slot cannot change its state before loop
+# ([architecture.place-window][]). So what happens $k$ places below a slot cannot change its state before loop
 # $k$. That is forced by the mask; what a model makes of it is not.
 
 # %% [markdown] lang="ko"
@@ -34,7 +34,7 @@
 # 충분했다. 덧셈의 어려운 부분은 답을 쓰는 과정이 맡았던 것이다. 이제 그 과정을 없애자. `=` 뒤에는 답의 숫자마다
 # 빈칸(slot)이 하나씩 있고([addition.slots][]), 빈칸은 저마다 자기 숫자를 찾아야 한다. 99999999 + 1의 빈칸 8이 1인
 # 이유는 오로지 빈칸 0에서 일어난 일에 있다. 그것을 아는 방법은 하나뿐이다. 빈칸은 한 자리보다 먼 숫자를 보지
-# 못하므로([architecture.digit-place-window][]), 빈칸 1은 빈칸 0에서, 빈칸 2는 빈칸 1에서, 한 루프에 한 자리씩 정보를
+# 못하므로([architecture.place-window][]), 빈칸 1은 빈칸 0에서, 빈칸 2는 빈칸 1에서, 한 루프에 한 자리씩 정보를
 # 받는다. 그래서 빈칸보다 $k$자리 아래에서 일어난 일은 루프 $k$ 전에는 그 상태를 바꿀 수 없다. 여기까지는 마스크가
 # 강제하는 것이고, 그 안에서 모델이 어떻게 하는지는 따로 볼 일이다.
 
@@ -45,17 +45,20 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.config import HaltingConfig
-from looplm.data.addition import PAD, ask, parse_problem, problems_of
-from looplm.data.addition_sets import chain_set
-from looplm.evaluate.accuracy import exact_match
 from looplm.evaluate.figures import trace_figure
-from looplm.evaluate.trace import trace_sum
-from looplm.loop.halting import ByRole, Fixed, make_halting
-from looplm.thinking import Thinking
+from looplm.evaluate.scores import exact_match
+from looplm.loop.halting import ByRole
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import chain_set
+from looplm.think.batched import Thinking
+from looplm.think.trace import trace_text
 
-adder = looplm.load("parallel-adder")
-trace = trace_sum(adder, "99999999+1")
+trained = looplm.load("parallel-adder")
+adder, task, own = trained.model, trained.recipe.task, trained.recipe.halting
+trace = trace_text(adder, task, "99999999+1", own)
 assert trace.answer == "100000000"
 trace_figure(trace.as_json())
 
@@ -113,19 +116,21 @@ for number, slot in enumerate(t for t in trace.tokens if t.role == "answer"):
 # 푼다.
 
 # %%
-hard = chain_set(chain=12, digits=16, count=40, seed=1)
-own = adder.preset.halting
+
+
+def asked(problems):
+    """Sums as this adder is asked them."""
+    return ask(problems, "double-reversed", "parallel")
+
+
+hard = asked(chain_set(chain=12, digits=16, count=40, seed=1))
 rules = {
     "prefix stability": own,
-    "confidence 0.99": HaltingConfig(
-        rule="confidence", threshold=0.99, max_loops=64, prompt=own.prompt
-    ),
-    "two equal argmaxes": HaltingConfig(
-        rule="two-equal-argmaxes", max_loops=64, prompt=own.prompt
-    ),
+    "confidence 0.99": ByRole(Confidence(64, threshold=0.99), own.prompt),
+    "two equal argmaxes": ByRole(TwoEqualArgmaxes(64), own.prompt),
 }
 for name, rule in rules.items():
-    made = exact_match(adder, hard, make_halting(rule))
+    made = exact_match(adder, hard, rule)
     print(
         f"{name:20} right {int(made.solved.sum()):2} of 40, mean loops of a slot {made.mean_loops.mean():5.2f},"
         f" work {made.block_evaluations.mean():.0f}"
@@ -136,7 +141,7 @@ for name, rule in rules.items():
 #
 # "Mean loops" flatters: it forgets the prompt. So work is counted in block evaluations, one for each token and loop,
 # the prompt included, with a share for the pass in which a halted token publishes its keys and values
-# ([halting.block-evaluations][]). [`Thinking`][looplm.thinking.Thinking] really leaves the rest out
+# ([halting.block-evaluations][]). [`Thinking`][looplm.think.batched.Thinking] really leaves the rest out
 # ([halting.skipped-work][]). A fixed number of loops that is enough for long chains costs the same for every sum;
 # whether halting comes out cheaper depends on the sums, as [the results](#results) show.
 
@@ -145,7 +150,7 @@ for name, rule in rules.items():
 #
 # "평균 루프"는 프롬프트를 잊으므로 실제보다 좋아 보인다. 그래서 계산량은 블록 계산으로 센다. 프롬프트를 포함하여
 # 토큰마다 루프마다 하나씩 세고, 멈춘 토큰이 키와 값을 내놓는 계산의 몫을 더한다([halting.block-evaluations][]).
-# [`Thinking`][looplm.thinking.Thinking]은 나머지를 정말로 계산하지 않는다([halting.skipped-work][]). 긴 사슬에도 충분한
+# [`Thinking`][looplm.think.batched.Thinking]은 나머지를 정말로 계산하지 않는다([halting.skipped-work][]). 긴 사슬에도 충분한
 # 루프 수로 고정하면 어느 문제든 계산량이 같다. 정지 규칙이 더 싼지는 문제에 달려 있으며, [결과](#results)에서 확인한다.
 
 
@@ -153,7 +158,7 @@ for name, rule in rules.items():
 def think(problem, rule):
     """One sum, and the work that it took."""
     question = ask(problems_of([parse_problem(problem)]), "double-reversed", "parallel")
-    thinking = Thinking(adder, question.tokens, rule, answer=question.asked)
+    thinking = Thinking(adder, question.tokens, rule, answer=question.scored)
     while thinking.running.any():
         thinking.advance()
     return question, thinking
@@ -162,8 +167,7 @@ def think(problem, rule):
 print("sum                  adaptive   16 loops for all")
 for problem in ("12345678+11111111", "99999999+1", "99995555+4445"):
     adaptive, fixed = (
-        think(problem, rule)[1].block_evaluations.item()
-        for rule in (make_halting(own), Fixed(16))
+        think(problem, rule)[1].block_evaluations.item() for rule in (own, Fixed(16))
     )
     print(f"{problem:20} {adaptive:8.1f} {fixed:12.1f}")
 
@@ -189,19 +193,19 @@ for problem in ("12345678+11111111", "99999999+1", "99995555+4445"):
 # %%
 problems = chain_set(chain=5, digits=9, count=6, seed=2)
 question = ask(problems, "double-reversed", "parallel")
-precise = looplm.load("parallel-adder").double()
+precise = looplm.load("parallel-adder", dtype=torch.float64).model
 plain = precise.think(
     question.tokens,
-    make_halting(own),
+    own,
     real=question.tokens != PAD,
-    answer=question.asked,
+    answer=question.scored,
 )
 thinking = Thinking(
     precise,
     question.tokens,
-    make_halting(own),
+    own,
     real=question.tokens != PAD,
-    answer=question.asked,
+    answer=question.scored,
 )
 while thinking.running.any():
     thinking.advance()
@@ -230,7 +234,7 @@ print(f"block evaluations: {thinking.block_evaluations.sum():.0f}, plain {comput
 # %%
 chains = range(13)
 most = [
-    exact_match(adder, chain_set(chain, 16, 20, seed=3), make_halting(own))
+    exact_match(adder, asked(chain_set(chain, 16, 20, seed=3)), own)
     .most_loops.double()
     .mean()
     for chain in chains
@@ -392,7 +396,7 @@ assert ended[64][0][1] and not ended[65][0][1] and ended[100][1][1]
 #
 # A model takes any shorter way that it is left. Our first ones solved 99999999 + 1 in three loops: the `=` sees the
 # lowest digits, every slot sees the `=`, and a carry born in the lowest place was known everywhere at once. So here
-# tokens that are no digits see no digits ([architecture.digit-place-strict][]), and a carry has to go from place to
+# tokens that are no digits see no digits ([architecture.place-strict][]), and a carry has to go from place to
 # place. The next ones were perfect on every chain up to three places and failed on five. Nothing in four digits forces
 # a carry to look the same after one place and after four; we suppose that the models counted. So the training adds
 # noise to the state ([training.state-noise][]), meant to blur such a count, and starts a part of the batches from the
@@ -412,7 +416,7 @@ assert ended[64][0][1] and not ended[65][0][1] and ended[100][1][1]
 #
 # 모델은 지름길이 있으면 반드시 찾아낸다. 처음의 모델들은 99999999 + 1을 세 루프 만에 풀었다. `=`가 가장 낮은 숫자들을
 # 보고 모든 빈칸이 `=`를 보므로, 가장 낮은 자리에서 생긴 받아올림을 어디서나 곧바로 알았던 것이다. 그래서 여기서는
-# 숫자가 아닌 토큰이 숫자를 보지 못하며([architecture.digit-place-strict][]), 받아올림은 한 자리씩 전해질 수밖에 없다.
+# 숫자가 아닌 토큰이 숫자를 보지 못하며([architecture.place-strict][]), 받아올림은 한 자리씩 전해질 수밖에 없다.
 # 다음 모델들은 세 자리까지의 사슬에서는 완벽하고 다섯 자리에서는 실패했다. 네 자리 훈련에는 한 자리를 지난 받아올림과
 # 네 자리를 지난 받아올림이 같은 모습이어야 할 이유가 없으므로, 모델이 자리를 세고 있었다고 추정한다. 그래서 훈련 중에
 # 상태에 잡음을 넣어([training.state-noise][]) 그런 수를 흐리려 했고, 배치의 일부는 *다른* 문제의 상태에서 시작하게
@@ -431,7 +435,7 @@ assert ended[64][0][1] and not ended[65][0][1] and ended[100][1][1]
 # %%
 def with_prompt(rule):
     """The hard sums, with the adder's own rule for the slots."""
-    return exact_match(adder, hard, ByRole(make_halting(own).answer, rule))
+    return exact_match(adder, hard, ByRole(own.answer, rule))
 
 
 def check_prompt(fewest, less_work):
@@ -439,7 +443,7 @@ def check_prompt(fewest, less_work):
     enough, fewer = with_prompt(Fixed(fewest)), with_prompt(Fixed(fewest - 1))
     assert enough.solved.all(), f"{int(enough.solved.sum())} of 40"
     assert not fewer.solved.all(), "fewer will do"
-    by_rule = with_prompt(make_halting(own).prompt).block_evaluations.mean()
+    by_rule = with_prompt(own.prompt).block_evaluations.mean()
     assert less_work == bool(enough.block_evaluations.mean() < by_rule)
 
 
@@ -458,7 +462,7 @@ check_prompt(fewest=2, less_work=True)
 # %%
 def check_rested(right):
     """After 200 loops of every slot."""
-    rested = exact_match(adder, hard, ByRole(Fixed(200), make_halting(own).prompt))
+    rested = exact_match(adder, hard, ByRole(Fixed(200), own.prompt))
     assert right == int(rested.solved.sum())
 
 
@@ -477,16 +481,16 @@ check_rested(right=40)
 
 # %%
 nines = ask(problems_of([parse_problem("99999999+1")]), "double-reversed", "parallel")
-slot_3 = int(nines.asked[0].nonzero()[3])
+slot_3 = int(nines.scored[0].nonzero()[3])
 
 
 def check_hook(hook, gets_through):
     """The last slot is later than without the hook; the sum is right or wrong."""
-    rule = make_halting(own)
-    before = adder.think(nines.tokens, rule, answer=nines.asked).loops_taken[0, -1]
-    after = adder.think(nines.tokens, rule, answer=nines.asked, hook=hook)
+    rule = own
+    before = adder.think(nines.tokens, rule, answer=nines.scored).loops_taken[0, -1]
+    after = adder.think(nines.tokens, rule, answer=nines.scored, hook=hook)
     assert after.loops_taken[0, -1] > before, f"{after.loops_taken[0, -1]} loops"
-    right = (after.logits.argmax(-1) == nines.targets)[nines.asked].all()
+    right = (after.logits.argmax(-1) == nines.targets)[nines.scored].all()
     assert gets_through == bool(right)
 
 

@@ -71,21 +71,22 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.config import load_preset
-from looplm.data.addition import (
+from looplm.draws import Draw
+from looplm.evaluate.scores import exact_match
+from looplm.layers.positions import places_in_runs
+from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
     add,
+    ask,
     held_out,
     parse_problem,
     problems_of,
     swap,
     write,
 )
-from looplm.data.addition_sets import chain_set, draw_training, test_set
-from looplm.evaluate.accuracy import exact_match
-from looplm.layers.positions import digit_places
-from looplm.loop.halting import make_halting
+from looplm.tasks.addition.sets import chain_set, draw_training, test_set
+from looplm.train.recipe import load_recipe
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -108,7 +109,7 @@ for format in get_args(Format):
 # The order is half of it. The other half is how a token knows where it stands. The digits to be added, $a_i$ and $b_i$,
 # are far apart in the text, and the farther the longer the numbers are; a position counted from the beginning of the
 # text, or from each other, is new for every new length. What they share is their *place*. So the adders count places:
-# each digit has its index in its own number, from 1, and every other token has 0 ([architecture.digit-place][]).
+# each digit has its index in its own number, from 1, and every other token has 0 ([architecture.place][]).
 
 # %% [markdown] lang="ko"
 # `plain`에서는 답의 첫 숫자가 읽은 숫자 모두에 달려 있다. 맨 아래에서 올라온 받아올림이 거기까지 닿을 수 있기 때문이다.
@@ -120,17 +121,17 @@ for format in get_args(Format):
 # 순서는 절반일 뿐이다. 나머지 절반은 토큰이 자기 위치를 어떻게 아는가이다. 더할 숫자 $a_i$와 $b_i$는 글에서 멀리 떨어져
 # 있고, 수가 길수록 더 멀다. 글의 처음부터 센 위치도, 서로의 상대 위치도 길이가 바뀔 때마다 처음 보는 것이 된다. 둘의
 # 공통점은 *자리*이다. 그래서 덧셈 모델은 자리를 센다. 숫자는 자기 수 안에서 1부터 센 순서를, 다른 토큰은 0을 갖는다.
-# 이것이 자릿수 위치(digit place)이다([architecture.digit-place][]).
+# 이것이 자릿수 위치(digit place)이다([architecture.place][]).
 
 # %%
 tokens = write(one, "double-reversed").tokens
-places = digit_places(tokens < 10, torch.ones_like(tokens, dtype=torch.bool))[0]
+places = places_in_runs(tokens < 10, torch.ones_like(tokens, dtype=torch.bool))[0]
 print("token", *(f"{SYMBOLS[token]:>5}" for token in tokens[0].tolist()))
 print("place", *(f"{place:5}" for place in places.tolist()))
 
 # %% [markdown] lang="en"
 # Attention adds a learned number for each difference of places $p$, the same wherever the two tokens stand, and cuts off
-# digits that are more than one place away ([architecture.digit-place-bias][], [architecture.digit-place-window][]):
+# digits that are more than one place away ([architecture.place-bias][], [architecture.place-window][]):
 #
 # $$\mathrm{score} = \frac{q \cdot k}{\sqrt{K}} + 10\, w_{p_k - p_q,\;\text{same number?}}, \qquad |p_k - p_q| \le 1$$
 #
@@ -138,15 +139,16 @@ print("place", *(f"{place:5}" for place in places.tolist()))
 
 # %% [markdown] lang="ko"
 # 어텐션(attention)은 두 자리 $p$의 차이마다 학습한 값을 더하는데, 두 토큰이 어디에 있든 같은 값이다. 한 자리보다 멀리
-# 떨어진 숫자는 아예 보지 않는다([architecture.digit-place-bias][], [architecture.digit-place-window][]).
+# 떨어진 숫자는 아예 보지 않는다([architecture.place-bias][], [architecture.place-window][]).
 #
 # $$\mathrm{score} = \frac{q \cdot k}{\sqrt{K}} + 10\, w_{p_k - p_q,\;\text{same number?}}, \qquad |p_k - p_q| \le 1$$
 #
 # 68915 + 62898의 토큰(행)이 저마다 볼 수 있는 것(열)이다. 옆에는 모두 보는 RoPE를 놓았다.
 
 # %%
-adder = looplm.load("adder")
-rope = looplm.LoopLM(load_preset("first-light-rope").model)  # only what it sees
+trained = looplm.load("adder")
+adder = trained.model
+rope = looplm.LoopLM(load_recipe("first-light-rope").model)  # only what it sees
 longer = problems_of([parse_problem("68915+62898")])
 tokens = write(longer, "double-reversed").tokens
 fig, both = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
@@ -194,14 +196,14 @@ assert seen["RoPE"].sum() > seen["digit places 자릿수 위치"].sum()
 # 쌍이다([addition.held-out][]). 더 긴 덧셈은 물론 길이만으로도 처음 보는 것이다.
 
 # %%
-preset = load_preset("first-light")
-trained = draw_training(5000, preset.data, torch.Generator().manual_seed(0))
-assert not held_out(trained).any()
-assert torch.equal(held_out(swap(trained)), held_out(trained))
+recipe = load_recipe("first-light")
+drawn = draw_training(range(5000), recipe.task, Draw(seed=0, stream="chapter 5"))
+assert not held_out(drawn).any()
+assert torch.equal(held_out(swap(drawn)), held_out(drawn))
 every = torch.cartesian_prod(torch.arange(100), torch.arange(100)).tolist()
 small = problems_of([(str(a), str(b)) for a, b in every])
 print(f"held out of all pairs below 100: {held_out(small).double().mean():.2%}")
-print("some training sums:", *("+".join(pair) for pair in trained[:6].numbers()))
+print("some training sums:", *("+".join(pair) for pair in drawn[:6].numbers()))
 
 # %% [markdown] lang="en"
 # ## What makes a test hard {#hard}
@@ -242,7 +244,7 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 # %% [markdown] lang="en"
 # ## What came of it {#results}
 #
-# Five seeds, trained on 1-4 digits; sums solved exactly, in percent ([addition.exact-match][]). *Target* is what the plan
+# Five seeds, trained on 1-4 digits; sums solved exactly, in percent ([tasks.exact-match][]). *Target* is what the plan
 # behind this project hoped for, *origin* what its authors measured; the controls change one thing each.
 #
 # <!-- render: results first-light -->
@@ -263,7 +265,7 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 # %% [markdown] lang="ko"
 # ## 결과 {#results}
 #
-# 1-4자리로 훈련한 시드 다섯 개이다. 정확히 푼 덧셈 문제의 비율을 퍼센트로 적었다([addition.exact-match][]). *목표*는 이
+# 1-4자리로 훈련한 시드 다섯 개이다. 정확히 푼 덧셈 문제의 비율을 퍼센트로 적었다([tasks.exact-match][]). *목표*는 이
 # 프로젝트의 바탕이 된 계획이 세운 것이고 *원래 측정*은 그 저자들이 측정한 것이다. 대조군은 저마다 하나씩을 바꾼 것이다.
 #
 # <!-- render: results first-light -->
@@ -283,7 +285,9 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 # %%
 long = test_set("carry-heavy", digits=1000, count=1, seed=7)
 print("longest carry chain:", int(add(long).longest_chain[0]))
-made = exact_match(adder, long, make_halting(adder.preset.halting))
+made = exact_match(
+    adder, ask(long, "double-reversed", "left-to-right"), trained.recipe.halting
+)
 print(
     "right:", bool(made.solved[0]), " most loops of a token:", int(made.most_loops[0])
 )
@@ -342,11 +346,11 @@ check_long_chain(a, b)
 print(f"{a} + {b} = {int(a) + int(b)}")
 
 # %% [markdown] lang="en"
-# **2.** Digit places are defined in one clause ([architecture.digit-place][]). Write them yourself, for a text such as
+# **2.** Digit places are defined in one clause ([architecture.place][]). Write them yourself, for a text such as
 # `879+754=5341`, in plain Python.
 
 # %% [markdown] lang="ko"
-# **2.** 자릿수 위치는 조항 하나가 정한다([architecture.digit-place][]). `879+754=5341` 같은 글에 대해, 파이썬만으로 직접
+# **2.** 자릿수 위치는 조항 하나가 정한다([architecture.place][]). `879+754=5341` 같은 글에 대해, 파이썬만으로 직접
 # 써 보자.
 
 
@@ -356,7 +360,7 @@ def check_places(places_of):
     drawn = test_set("uniform", digits=6, count=50, seed=3)
     for row, text in enumerate(write(drawn, "double-reversed").tokens):
         symbols = [SYMBOLS[token] for token in text.tolist() if token < 12]
-        expected = digit_places(text[None] < 10, text[None] < 14)[0]
+        expected = places_in_runs(text[None] < 10, text[None] < 14)[0]
         kept = [
             int(p)
             for p, token in zip(expected, text.tolist(), strict=True)
@@ -378,8 +382,8 @@ def places_of(text):
 check_places(places_of)
 
 # %% [markdown] lang="en"
-# Formats and test sets are [`looplm.data.addition`][looplm.data.addition] and
-# [`looplm.data.addition_sets`][looplm.data.addition_sets], their clauses [the spec's page](../spec/addition.md).
+# Formats and test sets are [`looplm.tasks.addition.problems`][looplm.tasks.addition.problems] and
+# [`looplm.tasks.addition.sets`][looplm.tasks.addition.sets], their clauses [the spec's page](../spec/addition.md).
 
 # %% [markdown] lang="ko"
 # 형식과 테스트 세트는 [`looplm.data.addition`][looplm.data.addition]과

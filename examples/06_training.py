@@ -56,7 +56,6 @@ import json
 import math
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 
@@ -64,29 +63,42 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.checkpoint import read_card
-from looplm.config import EvaluationConfig, load_preset
-from looplm.data.addition import EOS, ask
-from looplm.data.addition_sets import draw_training
+from looplm.draws import Draw
 from looplm.errors import InputError
-from looplm.experiments.run import run_preset
-from looplm.models.static import build_model
-from looplm.train.loss import answer_loss
-from looplm.train.schedule import draw_plan, first_scored_loop, learning_rate
-from looplm.train.trainer import made_state, make_optimizer, train
+from looplm.models import build_model
+from looplm.runs.checkpoint import read_card
+from looplm.runs.run import Keeping, run_recipe
+from looplm.tasks.addition.problems import EOS
+from looplm.train.loops import LoopPlan, draw_plan, first_scored_loop, starting_state
+from looplm.train.objective import make_objective
+from looplm.train.optimizer import make_optimizer
+from looplm.train.recipe import load_recipe
+from looplm.train.trainer import Trainer, run_steps
 
 torch.set_num_threads(1)  # one thread, so that sums are added in one order
 torch.manual_seed(0)
-preset = load_preset("first-light")
-generator = torch.Generator().manual_seed(0)
-problems = draw_training(preset.training.batch_size, preset.data, generator)
-question = ask(problems, preset.data.format, preset.data.mode)
-model = build_model(preset.model)
-plan = draw_plan(preset.training, generator)
-logits = model(question.tokens, plan.num_loops, plan.first_scored)  # [loops, B, T, V]
-loss = answer_loss(logits, question.targets, question.asked)
+recipe = load_recipe("first-light")
+task, config = recipe.task, recipe.training
+question = task.batch(range(config.batch_size), Draw(0, "problems", step=0))
+model = build_model(recipe.model)
+plan = draw_plan(config, Draw(0, "loops", step=0))
+objective = make_objective(question, plan, config, model.reach)
+
+
+def loss_of(states, objective, head=model.read):
+    """The mean over all scored loops and answer tokens."""
+    losses = [
+        objective.loss(l, h, slice(None), head)  # the head reads scored tokens only
+        for l, h in enumerate(states)
+    ]
+    return torch.stack(losses).sum()
+
+
+states = list(model.states(question.tokens, plan.num_loops))  # each [B, T, D]
+loss = loss_of(states[plan.first_scored - 1 :], objective)
 loss.backward()
-print("problems:", *("+".join(pair) for pair in problems[:4].numbers()), "…")
+texts = [row[scored].tolist() for row, scored in zip(question.targets, question.scored)]
+print("answers, lowest digit first:", *map(task.vocabulary.text, texts[:4]), "…")
 print(f"{plan.num_loops} loops, scored from loop {plan.first_scored} on")
 print(f"loss {loss.item():.3f} nats a token; blind guessing: {math.log(15):.3f}")
 assert [first_scored_loop(loops) for loops in (1, 2, 5, 6)] == [1, 2, 3, 4]
@@ -94,9 +106,9 @@ assert [first_scored_loop(loops) for loops in (1, 2, 5, 6)] == [1, 2, 3, 4]
 # %% [markdown] lang="en"
 # ## What moves the weights {#optimizer}
 #
-# AdamW, with weight decay on the embedding and the matrices only: not on norms, and not on the digit-place table, whose
+# AdamW, with weight decay on the embedding and the matrices only: not on norms, and not on the table of places, whose
 # entries act as logits ([training.weight-decay][]). The learning rate warms up and falls on a cosine
-# ([training.learning-rate][]).
+# ([training.cosine][]).
 
 # %% [markdown] lang="ko"
 # ## 무엇이 가중치를 바꾸는가 {#optimizer}
@@ -105,14 +117,13 @@ assert [first_scored_loop(loops) for loops in (1, 2, 5, 6)] == [1, 2, 3, 4]
 # 적용하지 않는다([training.weight-decay][]). 학습률은 웜업 뒤 코사인을 따라 내려간다([training.learning-rate][]).
 
 # %%
-decayed, kept = make_optimizer(model, preset.training).param_groups
+decayed, kept = make_optimizer(model, config).param_groups
 for name, group in (("decayed", decayed), ("not decayed", kept)):
     print(f"{name:12} {sum(weight.numel() for weight in group['params']):6,} weights")
 fig, axes = plt.subplots(figsize=(6, 2.6), layout="constrained")
-steps = range(0, preset.training.steps, 10)
-axes.plot(
-    steps, [learning_rate(step, preset.training) for step in steps], color="#3f7fd9"
-)
+steps = range(0, config.steps, 10)
+rates = [config.schedule(step, config.steps) for step in steps]
+axes.plot(steps, rates, color="#3f7fd9")
 axes.set(xlabel="step 스텝", ylabel="learning rate 학습률", ylim=(0, None))
 axes.grid(alpha=0.4)
 axes.spines[["top", "right"]].set_visible(False)
@@ -120,7 +131,7 @@ axes.spines[["top", "right"]].set_visible(False)
 # %% [markdown] lang="en"
 # ## A short run, live {#live}
 #
-# [`run_preset`][looplm.experiments.run.run_preset] is what `looplm train` calls. Three hundred steps of 32 sums, at 2 or
+# [`run_recipe`][looplm.runs.run.run_recipe] is what `looplm train` calls. Three hundred steps of 32 sums, at 2 or
 # 3 loops, are far too few to learn to add, which is why they are worth watching. The dashed line is the loss of somebody
 # who knows where each answer ends and nothing about its digits.
 
@@ -132,23 +143,21 @@ axes.spines[["top", "right"]].set_visible(False)
 # 때의 손실이다.
 
 # %%
-short = replace(
-    load_preset(
-        "first-light",
-        steps=300,
-        batch_size=32,
-        max_loops=3,
-        warmup_steps=40,
-        peak_learning_rate=5e-3,
-    ),
-    evaluation=EvaluationConfig(digits=(2, 4), problems_per_cell=100),
-)
+changes = {
+    "training": {
+        "steps": 300,
+        "batch_size": 32,
+        "max_loops": 3,
+        "schedule": {"rule": "cosine", "warmup_steps": 40, "peak": 5e-3},
+    },
+    "evaluation": {"sizes": (2, 4), "problems_per_cell": 100},
+}
+short = load_recipe("first-light", changes)
 folder = Path(tempfile.mkdtemp()) / "run"
 losses = []
-run_preset(
-    short, 0, folder, torch.device("cpu"), on_step=lambda step: losses.append(step.loss)
-)
-digits = (question.targets[question.asked] != EOS).double().mean().item()
+keeping = Keeping(on_step=lambda step: losses.append(step.loss))
+run_recipe(short, 0, folder, torch.device("cpu"), keeping=keeping)
+digits = (question.targets[question.scored] != EOS).double().mean().item()
 end_only = digits * math.log(10)
 fig, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
 axes.plot(range(1, 301), losses, color="#3f7fd9", linewidth=1)
@@ -161,15 +170,13 @@ print(f"loss of the first step {losses[0]:.2f}, of the last twenty {last:.2f}")
 print(f"the dashed line: {end_only:.2f}")
 
 trained = looplm.load(folder)
-fresh = ask(
-    draw_training(500, short.data, generator), "double-reversed", "left-to-right"
-)
-ends = (fresh.targets == EOS)[fresh.asked]
+fresh = task.batch(range(500), Draw(0, "chapter 6"))
+ends = (fresh.targets == EOS)[fresh.scored]
 share = {}
 for loops in (2, 3, 6):
     with torch.no_grad():
         guess = trained(fresh.tokens, num_loops=loops)[-1].argmax(-1)
-    right = (guess == fresh.targets)[fresh.asked].double()
+    right = (guess == fresh.targets)[fresh.scored].double()
     share[loops] = right[ends].mean().item(), right[~ends].mean().item()
     print(
         "{} loops: end marks right {:.0%}, digits {:.0%}".format(loops, *share[loops])
@@ -200,7 +207,8 @@ print(
 # %% [markdown] lang="en"
 # ## What a run leaves {#run}
 #
-# A folder that explains itself, or nothing: it appears when all is done ([training.nothing-half-written][]). The first
+# A folder that explains itself. It is claimed when the run starts and has a mark when all is done; a run that was stopped
+# in between, by whatever, goes on where its newest checkpoint stands, to the same bits ([training.resume][]). The first
 # line of its log says under which rules it ran, each with the hash of its wording ([training.log][]), so that years later
 # `looplm spec stale` can tell which have changed.
 
@@ -222,7 +230,7 @@ print("a step:", *json.loads(first_step))
 cells = json.loads((folder / "summary.json").read_text())["results"][0]["cells"]
 for cell in cells[:2]:
     print(
-        f"{cell['set']} sums of {cell['digits']} digits: {cell['correct']} of {cell['n']}"
+        f"{cell['set']} sums of {cell['size']} digits: {cell['correct']} of {cell['n']}"
     )
 
 # %% [markdown] lang="en"
@@ -261,12 +269,11 @@ else:
 # %%
 def after_ten_steps(seed):
     """The embedding of a model that was trained for ten steps."""
-    model, steps = train(
-        load_preset("first-light", steps=10, batch_size=16), seed, torch.device("cpu")
-    )
-    for _ in steps:
+    few = {"training": {"steps": 10, "batch_size": 16}}
+    trainer = Trainer(load_recipe("first-light", few), seed)
+    for _ in run_steps(trainer):
         pass
-    return model.embedding.weight.detach()
+    return trainer.model.embedding.weight.detach()
 
 
 assert torch.equal(after_ten_steps(seed=3), after_ten_steps(seed=3))
@@ -298,8 +305,8 @@ assert not torch.equal(after_ten_steps(seed=3), after_ten_steps(seed=4))
 # 프리셋의 배치 10,000개를 뽑아 보자.
 
 # %%
-parallel = load_preset("parallel")
-plans = [draw_plan(parallel.training, generator) for _ in range(10_000)]
+parallel = load_recipe("parallel")
+plans = [draw_plan(parallel.training, Draw(0, "loops", n)) for n in range(10_000)]
 kinds = Counter(
     "0"
     if plan.before == 0
@@ -311,11 +318,12 @@ kinds = Counter(
 for kind, count in kinds.most_common():
     print(f"start from {kind:24} {count / len(plans):.0%} of the batches")
 
-adder = looplm.load("parallel-adder")
-batch = ask(draw_training(64, parallel.data, generator), "double-reversed", "parallel")
+adder = looplm.load("parallel-adder").model
+batch = parallel.task.batch(range(64), Draw(0, "chapter 6"))
 stale = next(plan for plan in plans if plan.stale)
-start = made_state(adder, batch.tokens, stale, generator)
-size = start.h[batch.asked].square().mean().sqrt()
+draw = Draw(0, "restart")
+start = starting_state(adder, batch.tokens, stale, parallel.training, draw)
+size = start.h[batch.scored].square().mean().sqrt()
 print(
     f"made in {start.loops} loops; a component of the state is {size:.2f} in size,",
     end=" ",
@@ -374,7 +382,7 @@ assert losses["parallel-adder"] > 1000 * losses["adder"]
 # %%
 def check_highest(step):
     """No other step has a higher rate."""
-    rates = [learning_rate(other, preset.training) for other in range(3000)]
+    rates = [config.schedule(other, config.steps) for other in range(3000)]
     assert rates[step] == max(rates), f"step {step} has {rates[step]:.6f}"
 
 
@@ -395,7 +403,8 @@ check_highest(
 # %%
 def check_end_only(logits):
     """The loss of knowing the end marks and nothing else."""
-    loss = answer_loss(logits, question.targets, question.asked).item()
+    once = make_objective(question, LoopPlan(len(logits), 1), config, model.reach)
+    loss = loss_of(logits, once, head=lambda scores: scores).item()
     assert abs(loss - end_only) < 1e-3, f"{loss:.4f}, not {end_only:.4f}"
 
 
@@ -407,9 +416,9 @@ knowing[0, is_end, EOS] = 0.0
 check_end_only(knowing)
 
 # %% [markdown] lang="en"
-# Training is [`looplm.train`][looplm.train.trainer], runs are [`looplm.experiments.run`][looplm.experiments.run], their
+# Training is [`looplm.train`][looplm.train.trainer], runs are [`looplm.runs.run`][looplm.runs.run], their
 # clauses [the spec's page](../spec/training.md).
 
 # %% [markdown] lang="ko"
-# 훈련은 [`looplm.train`][looplm.train.trainer]에, 실행은 [`looplm.experiments.run`][looplm.experiments.run]에, 조항은
+# 훈련은 [`looplm.train`][looplm.train.trainer]에, 실행은 [`looplm.runs.run`][looplm.runs.run]에, 조항은
 # [명세](../spec/training.ko.md)에 있다.

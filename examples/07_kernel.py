@@ -47,16 +47,17 @@ from looplm_kernels.state import Rule, empty
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import looplm
-from looplm.backends import kernel_weights
-from looplm.data.addition import EOS, SYMBOLS, ask, parse_problem, problems_of
-from looplm.generate import generate
 from looplm.hardware.profile import load_profile
-from looplm.loop.halting import Confidence, observe
+from looplm.loop.halting import observe
+from looplm.loop.halting.confidence import Confidence
 from looplm.spec import oracle
+from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
+from looplm.think.backends import kernel_weights
+from looplm.think.generate import generate
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)
-adder = looplm.load("adder")
+adder = looplm.load("adder").model
 question = ask(
     problems_of([parse_problem("58+67")]), "double-reversed", "left-to-right"
 )
@@ -73,7 +74,7 @@ class Counting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-tokens, asked = question.tokens, question.asked
+tokens, asked = question.tokens, question.scored
 x0, view = adder.embed(tokens, torch.ones_like(asked))
 h0, nothing = torch.zeros_like(x0), torch.full_like(tokens, -1)
 with Counting() as one_loop:
@@ -253,7 +254,7 @@ for backend, state in states.items():
 # %% [markdown] lang="en"
 # Equal loops, and states within the tolerance that the kernel's README gives a reason for
 # ([kernels.same-as-reference][]). Nobody who uses the package has to do this by hand:
-# [`generate`][looplm.generate.generate] chooses what runs, and says so ([kernels.choice][]).
+# [`generate`][looplm.think.generate.generate] chooses what runs, and says so ([kernels.choice][]).
 
 # %% [markdown] lang="ko"
 # 루프 수가 같고, 상태의 차이는 커널의 README가 이유를 밝힌 허용 오차 안에 있다([kernels.same-as-reference][]). 사용자가

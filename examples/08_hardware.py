@@ -73,9 +73,9 @@ from looplm.hardware.plan import decode_speed, make_plan, with_loops
 from looplm.hardware.profile import load_profile
 from looplm.hardware.setting import Setting, training_peak
 from looplm.hardware.units import human
-from looplm.hardware.workload import find_workload
 from looplm.resources import resource
 from looplm.spec import oracle
+from looplm.train.workloads import find_workload
 
 rules = oracle("hardware")
 looped = find_workload("looplm-384")

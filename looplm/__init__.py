@@ -13,24 +13,26 @@ from typing import TYPE_CHECKING, Any
 from looplm.resources import resource
 
 if TYPE_CHECKING:
-    from looplm.checkpoint import load as load
-    from looplm.checkpoint import save as save
     from looplm.config import ModelConfig as ModelConfig
     from looplm.errors import InputError as InputError
-    from looplm.evaluate.solve import solve as solve
-    from looplm.generate import generate as generate
     from looplm.models.looped import LoopLM as LoopLM
-    from looplm.models.static import StaticGPT as StaticGPT
+    from looplm.runs.checkpoint import Trained as Trained
+    from looplm.runs.checkpoint import load as load
+    from looplm.runs.checkpoint import save as save
+    from looplm.tasks.addition.solve import solve as solve
+    from looplm.think.generate import generate as generate
+    from looplm.train.recipe import load_recipe as load_recipe
 
 _HOME = {
     "InputError": "looplm.errors",
     "LoopLM": "looplm.models.looped",
     "ModelConfig": "looplm.config",
-    "StaticGPT": "looplm.models.static",
-    "generate": "looplm.generate",
-    "load": "looplm.checkpoint",
-    "save": "looplm.checkpoint",
-    "solve": "looplm.evaluate.solve",
+    "Trained": "looplm.runs.checkpoint",
+    "generate": "looplm.think.generate",
+    "load": "looplm.runs.checkpoint",
+    "load_recipe": "looplm.train.recipe",
+    "save": "looplm.runs.checkpoint",
+    "solve": "looplm.tasks.addition.solve",
 }
 __all__ = ["__version__", *_HOME]
 

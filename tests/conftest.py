@@ -48,9 +48,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the evidence file, keeping what earlier runs saw of tests that still exist and were not run now."""
     if hasattr(session.config, "workerinput") or not _outcomes:
         return
-    from looplm.experiments.provenance import commit
     from looplm.files import to_json, write_file
-    from looplm.spec_check import EVIDENCE, EVIDENCE_SCHEMA, checkout, read_evidence, sources_digest
+    from looplm.runs.provenance import commit
+    from looplm.spec.check import EVIDENCE, EVIDENCE_SCHEMA, checkout, read_evidence, sources_digest
 
     sources = sources_digest()
     seen = {test: entry | {"sources": sources} for test, entry in _outcomes.items()}

@@ -48,7 +48,7 @@ def cases(
     heads = draw(st.integers(1, 3))
     head_dim = draw(st.sampled_from([4, 6, 8, 16]))
     vocabulary = draw(st.sampled_from([7, 15, 16, 33, 70]))
-    positions = draw(st.sampled_from(["none", "rope", "learned", "digit-place"]))
+    positions = draw(st.sampled_from(["none", "rope", "learned", "place"]))
     weights = drawn_weights(
         width=heads * head_dim,
         heads=heads,
@@ -124,7 +124,7 @@ def drawn_weights(
         state_norm=state_norm,
         rope=positions == "rope",
         learned=normal(64, width) if positions == "learned" else None,
-        places=Places(table, torch.arange(vocabulary) < vocabulary * 2 // 3, 2, window) if positions == "digit-place" else None,
+        places=Places(table, torch.arange(vocabulary) < vocabulary * 2 // 3, 2, window) if positions == "place" else None,
     )
 
 
@@ -133,7 +133,7 @@ def on(case: Case, device: str) -> Case:
     moved: dict[str, Any] = {name: v.to(device) for name, v in vars(case.weights).items() if isinstance(v, Tensor)}
     if case.weights.places is not None:
         places = case.weights.places
-        moved["places"] = replace(places, table=places.table.to(device), is_digit=places.is_digit.to(device))
+        moved["places"] = replace(places, table=places.table.to(device), has_place=places.has_place.to(device))
     weights = replace(case.weights, **moved)
     limit = None if case.limit is None else case.limit.to(device)
     return replace(case, weights=weights, tokens=case.tokens.to(device), threshold=case.threshold.to(device), limit=limit)

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from looplm import spec, spec_check
+from looplm import spec
+from looplm.spec import check as spec_check
 
 ROOT = Path(__file__).parents[1]
 ALSO = (
@@ -214,11 +215,16 @@ def _reached(module: str, qualname: str, citing: set[str]) -> set[str]:
 
 @functools.cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8"))
+    return ast.parse(_file_of(module).read_text(encoding="utf-8"))
+
+
+def _file_of(module: str) -> Path:
+    path = ROOT / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _module_of(name: str) -> str:
-    while not (ROOT / name.replace(".", "/")).with_suffix(".py").is_file():
+    while not _file_of(name).is_file():
         name = name.rpartition(".")[0]
         assert name, "no module of this checkout holds it"
     return name

@@ -9,7 +9,13 @@ import torch
 from strategies import Scattered, scattered
 from torch import Tensor
 
-from looplm.loop.halting import ByRole, Confidence, Fixed, Gate, HaltingRule, PrefixStability, StateChange, TwoEqualArgmaxes
+from looplm.loop.halting import Bounded, ByRole, HaltingRule
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.gate import Gate
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM, Offer
 from looplm.spec import oracle
 
@@ -42,7 +48,7 @@ class Token:
         return [float(logits.softmax(0).max()) for logits in self.logits]
 
 
-def is_ready(rule: HaltingRule, token: Token, waited_for: int) -> list[bool]:
+def is_ready(rule: Bounded, token: Token, waited_for: int) -> list[bool]:
     """After each loop so far, in the words of the spec."""
     ready: list[bool]
     if isinstance(rule, Scattered):
@@ -89,7 +95,7 @@ class OracleModel:
     ) -> Token:
         """The last of the tokens, after the earlier ones have been read."""
         own = (rule.answer if answer else rule.prompt) if isinstance(rule, ByRole) else rule
-        assert isinstance(own, Fixed)
+        assert isinstance(own, Bounded)
         waited_for = waited_for if answer else 0  # only answer tokens wait for others
         token = Token()
         x0 = self.weights["embedding.weight"][tokens[-1]]
@@ -160,9 +166,9 @@ class OracleModel:
 
     def _score(self, tokens: list[int], head: int) -> Tensor:
         score = torch.zeros(1, len(tokens), dtype=torch.float64)
-        if self.config.positions != "digit-place":
+        if self.config.positions != "place":
             return score
-        digit = [token in self.config.digit_ids for token in tokens]
+        digit = [token in self.config.place_ids for token in tokens]
         place = architecture.places(digit)
         run = [digit[: i + 1].count(False) for i in range(len(digit))]
         for s in range(len(tokens)):

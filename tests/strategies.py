@@ -8,19 +8,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.loop.halting import (
-    ByRole,
-    Confidence,
-    Evidence,
-    Fixed,
-    Gate,
-    HaltingRule,
-    PrefixStability,
-    StateChange,
-    TwoEqualArgmaxes,
-)
+from looplm.loop.halting import Bounded, ByRole, Evidence, HaltingRule
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.gate import Gate
+from looplm.loop.halting.prefix_stability import PrefixStability
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
 from looplm.models.looped import LoopLM
-from looplm.models.static import build_model
 
 VOCABULARY = 15
 LONGEST = 12
@@ -31,7 +27,7 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
     """Small models of every kind; keyword arguments fix settings."""
     heads = draw(st.integers(1, 4))
     kv_heads = draw(st.sampled_from([None, *(n for n in range(1, heads + 1) if heads % n == 0)]))
-    positions = fixed.get("positions") or draw(st.sampled_from(["none", "rope", "learned", "digit-place"]))
+    positions = fixed.get("positions") or draw(st.sampled_from(["none", "rope", "learned", "place"]))
     body = fixed.get("body") or draw(st.sampled_from(["looped", "looped", "static"]))
     drawn: dict[str, Any] = {
         "body": body,
@@ -45,10 +41,10 @@ def model_configs(draw: st.DrawFn, /, **fixed: Any) -> ModelConfig:
         "norm": draw(st.sampled_from(["rms", "layer"])),
         "positions": positions,
         "max_positions": LONGEST if positions == "learned" else 0,
-        "digit_ids": tuple(range(10)) if positions == "digit-place" else (),
+        "place_ids": tuple(range(10)) if positions == "place" else (),
         "place_reach": draw(st.integers(1, 3)),
         "place_window": draw(st.sampled_from([None, 0, 1, 2])),
-        "place_strict": positions == "digit-place" and draw(st.booleans()),
+        "place_strict": positions == "place" and draw(st.booleans()),
         "injection": draw(st.sampled_from(["every", "first"])),
         "loop_signal": "none" if body == "static" else draw(st.sampled_from(["none", "sinusoidal", "learned"])),
         "loop_signal_loops": draw(st.integers(1, 4)),
@@ -81,7 +77,7 @@ def texts(draw: st.DrawFn, /, min_rows: int = 1, max_rows: int = 3, min_length: 
 
 
 @dataclass(frozen=True)
-class Scattered(Fixed):
+class Scattered(Bounded):
     """A rule of the tests' own, under which tokens halt after loops of all kinds, the first included."""
 
     def ready(self, seen: Evidence) -> Tensor:
@@ -104,10 +100,10 @@ def simple_rules(max_loops: int = 5) -> st.SearchStrategy[HaltingRule]:
             st.just(Fixed(most)),
             st.builds(TwoEqualArgmaxes, st.just(most), st.just(least), in_order=order),
             st.builds(Scattered, st.just(most), st.just(least), in_order=order),
-            st.builds(Confidence, st.just(most), st.just(least), threshold, unknown, in_order=order),
-            st.builds(StateChange, st.just(most), st.just(least), epsilon, in_order=order),
-            st.builds(Gate, st.just(most), st.just(least), threshold, in_order=order),
-            st.builds(PrefixStability, st.just(most), st.just(least), threshold, epsilon),
+            st.builds(Confidence, st.just(most), st.just(least), threshold=threshold, unknown_id=unknown, in_order=order),
+            st.builds(StateChange, st.just(most), st.just(least), epsilon=epsilon, in_order=order),
+            st.builds(Gate, st.just(most), st.just(least), threshold=threshold, in_order=order),
+            st.builds(PrefixStability, st.just(most), st.just(least), threshold=threshold, epsilon=epsilon),
         )
 
     return st.tuples(st.integers(1, max_loops), st.integers(1, max_loops)).flatmap(bounded)

@@ -2,39 +2,41 @@
 
 import pytest
 
-from looplm.config import ModelConfig, Preset, as_table, load_preset, parse, preset_names
+from looplm.config import ModelConfig
 from looplm.errors import InputError
+from looplm.settings import as_table, parse
+from looplm.train.recipe import Recipe, load_recipe, read_recipe, recipe_names
 
 
 def test_every_preset_is_valid_and_survives_a_round_trip() -> None:
-    for name in preset_names():
-        preset = load_preset(name)
+    for name in recipe_names():
+        preset = read_recipe(name)
         assert preset.name == name
-        assert parse(Preset, as_table(preset), where="test") == preset
+        assert parse(Recipe, as_table(preset), where="test") == preset
 
 
 def test_a_control_differs_only_in_what_it_names() -> None:
-    plain, rope = load_preset("first-light"), load_preset("first-light-rope")
+    plain, rope = load_recipe("first-light"), load_recipe("first-light-rope")
     assert (rope.data, rope.training, rope.evaluation) == (plain.data, plain.training, plain.evaluation)
     assert rope.model.positions == "rope"
 
 
 def test_settings_can_be_replaced() -> None:
-    assert load_preset("first-light", steps=5).training.steps == 5
-    assert load_preset("first-light", steps=None) == load_preset("first-light")
+    assert load_recipe("first-light", {"training": {"steps": 5}}).training.steps == 5
+    assert load_recipe("first-light", {"training": {"steps": None}}) == load_recipe("first-light")
 
 
 def test_an_unknown_preset_is_refused_and_the_known_ones_named() -> None:
     with pytest.raises(InputError, match=r"no preset 'nosuch'; there are: first-light, first-light-one-layer"):
-        load_preset("nosuch")
+        load_recipe("nosuch")
     with pytest.raises(InputError, match="no preset"):
-        load_preset("../presets/first-light")
+        load_recipe("../presets/first-light")
 
 
 def test_all_mistakes_are_named_at_once() -> None:
     table = {"name": "x", "title": "x", "model": {"vocab_size": 15, "width": "wide", "heads": 2, "mlp_width": 4, "depth": 3}}
     with pytest.raises(InputError) as caught:
-        parse(Preset, table, where="my.toml")
+        parse(Recipe, table, where="my.toml")
     message = str(caught.value)
     assert message.startswith("my.toml is not valid: ")
     assert "`model.width`" in message
@@ -50,7 +52,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         ({"heads": 8}, "width / heads must be even, got 1"),
         ({"heads": 4, "kv_heads": 3}, "`heads` must be a multiple of `kv_heads`: got 4 and 3"),
         ({"positions": "learned"}, "`max_positions` must be given"),
-        ({"digit_ids": (1,)}, "`digit_ids` must be given for digit-place positions, and only for them"),
+        ({"place_ids": (1,)}, "`place_ids` must be given for digit-place positions, and only for them"),
         ({"body": "static"}, "a static model has one loop"),
     ],
 )
@@ -61,4 +63,4 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
 
 def test_no_steps_are_refused() -> None:
     with pytest.raises(InputError, match=r"`training.steps`: .* greater than or equal to 1 \(got 0\)"):
-        load_preset("first-light", steps=0)
+        load_recipe("first-light", {"training": {"steps": 0}})

@@ -5,14 +5,7 @@ from pathlib import Path
 
 import claims
 
-from looplm.experiments.results import (
-    as_markdown,
-    by_preset,
-    comparison_table,
-    control_results,
-    read_summary,
-    work_note,
-)
+from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary, work_note
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

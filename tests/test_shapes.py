@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from typeguard import TypeCheckError, typechecked
 
-from looplm.data.addition import add, problems_of
-from looplm.layers.positions import digit_places
+from looplm.layers.positions import places_in_runs
 from looplm.loop.injection import inject
 from looplm.shapes import Bool, Float, Int, Shape
+from looplm.tasks.addition.problems import add, problems_of
 
 
 @typechecked
@@ -69,5 +69,5 @@ def test_checks_are_on_for_the_package() -> None:
     with pytest.raises(TypeCheckError, match="but T=3 elsewhere"):
         inject(torch.zeros(2, 3, 4), torch.zeros(2, 1, 4), 1, "every")
     with pytest.raises(TypeCheckError, match=r"expected torch.bool"):
-        digit_places(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))
+        places_in_runs(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))
     assert add(problems_of([("1", "2")])).length.tolist() == [1]

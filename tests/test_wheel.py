@@ -13,14 +13,14 @@ USE = """
 import looplm, looplm_kernels
 from pathlib import Path
 from looplm import spec
-from looplm.config import preset_names
-from looplm.experiments.results import committed_results, others
+from looplm.train.recipe import recipe_names
+from looplm.runs.results import committed_results, others
 here = Path(looplm.__file__).parents[1]
 assert here == Path.cwd().parent / "installed", here
 assert looplm.__version__ == spec.version()
 assert spec.citation("halting.kv-publish").startswith("halting.kv-publish@")
 assert spec.oracle("addition").longest_chain(999, 1) == 3
-assert "first-light" in preset_names()
+assert "first-light" in recipe_names()
 assert committed_results("first-light") and others()["target"]["8"] == 0.7
 assert looplm.solve(looplm.load("adder"), ["978+457"])[0].answer == "1435"
 print("works from", here)

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from looplm.data.addition_sets import test_set
-from looplm.evaluate.accuracy import TEST_KINDS
-from looplm.experiments.depth import read_depth
-from looplm.experiments.results import by_preset, read_summary
-from looplm.experiments.study import read_study_summary
-from looplm.experiments.verdicts import pooled_rules
+from looplm.lab.study import read_study_summary
+from looplm.lab.verdicts import pooled_rules
 from looplm.resources import resource
+from looplm.runs.results import by_preset, read_summary, sets_of
+from looplm.tasks.addition.depth import read_depth
+from looplm.tasks.addition.sets import test_set
 
 _WORDS: dict[str, dict[str, str]] = {
     "en": {
@@ -56,28 +55,28 @@ def tested(name: str, language: str) -> str:
     results = by_preset(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
     cells = results[0]["cells"]
     most = max(cell["n"] for cell in cells)
-    fewer = {cell["digits"]: cell["n"] for cell in cells if cell["n"] < most}
+    fewer = {cell["size"]: cell["n"] for cell in cells if cell["n"] < most}
     shown = "".join(words["fewer"].format(digits=digits, n=n) for digits, n in fewer.items())
     told = [words["same"].format(models=len(results), most=most, fewer=shown)]
-    told += _repeated(cells, results[0]["evaluation"]["seed"], words)
+    told += _repeated(cells, sets_of(results), results[0]["evaluation"]["seed"], words)
     lows = [cell["low"] for cell in cells if cell["correct"] == cell["n"] == most]
     if lows:
         told.append(words["interval"].format(n=most, low=100 * min(lows)))
     return " ".join(told)
 
 
-def _repeated(cells: Sequence[dict[str, Any]], seed: int, words: dict[str, str]) -> list[str]:
+def _repeated(cells: Sequence[dict[str, Any]], kinds: Sequence[str], seed: int, words: dict[str, str]) -> list[str]:
     """A sentence for each digit count at which less than half of a set are different pairs, in either order."""
     told = []
-    for digits in dict.fromkeys(cell["digits"] for cell in cells if cell["digits"] <= _FEW):
-        kinds = []
-        for kind in TEST_KINDS:
-            n = next(cell["n"] for cell in cells if (cell["digits"], cell["set"]) == (digits, kind))
+    for digits in dict.fromkeys(cell["size"] for cell in cells if cell["size"] <= _FEW):
+        told_of = []
+        for kind in kinds:
+            n = next(cell["n"] for cell in cells if (cell["size"], cell["set"]) == (digits, kind))
             different = len({frozenset(pair) for pair in test_set(kind, digits, n, seed).numbers()})
             if 2 * different < n:
-                kinds.append(words["kind"].format(different=different, n=n, kind=words[kind]))
-        if kinds:
-            told.append(words["repeated"].format(digits=digits, kinds=", ".join(kinds)))
+                told_of.append(words["kind"].format(different=different, n=n, kind=words[kind]))
+        if told_of:
+            told.append(words["repeated"].format(digits=digits, kinds=", ".join(told_of)))
     return told
 
 

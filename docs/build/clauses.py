@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from looplm import spec
-from looplm.spec_check import Row, checkout, matrix
+from looplm.spec.check import Row, checkout, matrix
 
 _HEADING = re.compile(r"^### \S+ \{#(?P<id>[a-z0-9.-]+)\}$")
 _LINK_TO_PLACE = re.compile(r'<a (?P<rest>[^>]*?href="[^"#]*#(?P<id>[a-z0-9-]+\.[a-z0-9.-]+)"[^>]*)>(?P<text>[^<]*)')

@@ -9,9 +9,10 @@ from looplm.hardware.plan import decode_speed, make_plan
 from looplm.hardware.profile import load_profile, shipped_devices
 from looplm.hardware.setting import Setting, choose, largest_generation_batch, training_peak
 from looplm.hardware.units import human
-from looplm.hardware.workload import find_workload, size_names
+from looplm.hardware.workload import size_names
 from looplm.resources import resource
 from looplm.spec import oracle
+from looplm.train.workloads import find_workload
 
 _WORDS = {
     "en": {

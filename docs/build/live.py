@@ -4,8 +4,8 @@ import base64
 import json
 from typing import Any
 
-from looplm.checkpoint import SHIPPED, find_checkpoint, read_card
-from looplm.data.addition_sets import test_set
+from looplm.runs.checkpoint import find_checkpoint, read_card, shipped_names
+from looplm.tasks.addition.sets import test_set
 
 SCRIPT = "assets/live/adders.js"
 """Staged; names the adders `looplmAdders` and the sums `looplmSums`."""
@@ -17,14 +17,14 @@ def script() -> str:
 
     Spec: [addition.carry-heavy-set][].
     """
-    adders = {name: card(name) for name in SHIPPED}
+    adders = {name: card(name) for name in shipped_names()}
     sums = ["+".join(pair) for pair in test_set("carry-heavy", _DIGITS, _SUMS, _SEED).numbers()]
     return f"globalThis.looplmAdders = {json.dumps(adders)};\nglobalThis.looplmSums = {json.dumps(sums)};\n"
 
 
 def card(name: str) -> dict[str, Any]:
     """An adder's settings, and its weights in base64."""
-    preset = read_card(name)["preset"]
+    recipe = read_card(name)["recipe"]
     weights = base64.b64encode((find_checkpoint(name) / "model.safetensors").read_bytes()).decode()
-    mode = preset["data"].get("mode", "left-to-right")
-    return {"model": preset["model"], "mode": mode, "halting": preset["halting"], "weights": weights}
+    mode = recipe["task"].get("mode", "left-to-right")
+    return {"model": recipe["model"], "mode": mode, "halting": recipe["halting"], "weights": weights}

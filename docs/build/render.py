@@ -13,19 +13,12 @@ import terms
 from hardware_tables import hardware
 
 from looplm.errors import InputError
-from looplm.experiments.depth import chain_table, offers_table, read_depth, saved_table
-from looplm.experiments.results import (
-    as_markdown,
-    by_preset,
-    comparison_table,
-    control_results,
-    read_summary,
-    work_not_counted,
-)
-from looplm.experiments.study import load_study, read_study_summary
-from looplm.experiments.verdicts import Language, rules_table, study_table, values_table, verdict_lines
+from looplm.lab.study import load_study, read_study_summary
+from looplm.lab.verdicts import Language, rules_table, study_table, values_table, verdict_lines
 from looplm.resources import resource
-from looplm.spec_check import checkout, outdated
+from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary, work_not_counted
+from looplm.spec.check import checkout, outdated
+from looplm.tasks.addition.depth import chain_table, offers_table, read_depth, saved_table
 
 _ASKED = re.compile(r"^<!-- render: (?P<name>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
 
@@ -105,7 +98,7 @@ _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_t
 
 
 def _depth(kind: str) -> Callable[[str, str], str]:
-    """A table of what `looplm.experiments.depth` measured."""
+    """A table of what `looplm.tasks.addition.depth` measured."""
 
     def render(name: str, language: str) -> str:
         path = resource("docs/data") / f"{name}.json"
@@ -182,13 +175,18 @@ def tests(_: str, language: str) -> str:
 
 
 def modules(package: str, language: str) -> str:
-    """An API entry for a module, or for every public module of a package."""
+    """An API entry for a module, or for every public module of a package and every package in it that defines something."""
     root = checkout() / Path(*package.split("."))
     paths = [root.with_suffix(".py")] if root.with_suffix(".py").exists() else sorted(root.rglob("*.py"))
     if not paths:
         raise ValueError(f"a page asks for the modules of {package}, which does not exist.")
-    names = [".".join(path.relative_to(checkout()).with_suffix("").parts) for path in paths]
+    shown = [path.parent if path.stem == "__init__" and _defines(path) else path for path in paths]
+    names = [".".join(path.relative_to(checkout()).with_suffix("").parts) for path in shown]
     return "\n\n".join(f"::: {name}" for name in names if not name.rsplit(".", 1)[1].startswith("_"))
+
+
+def _defines(path: Path) -> bool:
+    return any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in ast.parse(path.read_text(encoding="utf-8")).body)
 
 
 def study(name: str, language: str) -> str:

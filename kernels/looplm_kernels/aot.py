@@ -134,7 +134,7 @@ def source(case: Case, profile: Profile) -> tuple[Any, dict[str, Any], dict[str,
 def signature(function: Any, constants: dict[str, Any]) -> dict[str, str]:
     """The type of each argument: weights and keys bf16, numbers int32, all else float32."""
     half = {"embedding", "qkv", "out", "gate", "up", "down", "key", "value"}
-    whole = {"active", "barrier", "end", "is_digit", "limit", "next", "place", "run", "start", "taken", "token"}
+    whole = {"active", "barrier", "end", "has_place", "limit", "next", "place", "run", "start", "taken", "token"}
     types = {}
     for name in function.arg_names:
         what = name.removesuffix("_ptr")

@@ -61,9 +61,9 @@ class State:
     """[B, H, L, S, K], positions applied: entry l is offered at loop l + 1 (from 0)."""
     values: Tensor
     place: Tensor
-    """int32[B, S]: a digit's index in its run, from 1; 0 for other tokens. Only for digit-place positions."""
+    """int32[B, S]: a token's index in its run, from 1; 0 outside runs. Only for the positions `place`."""
     run: Tensor
-    """int32[B, S]: how many tokens up to here are no digits."""
+    """int32[B, S]: how many tokens up to here stand outside runs."""
     cos: Tensor
     """Float[S, K] with RoPE; see Weights.rotation."""
     sin: Tensor

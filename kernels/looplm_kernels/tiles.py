@@ -31,11 +31,11 @@ def normed(x, gain, shift, D: tl.constexpr, DP: tl.constexpr, LAYER_NORM: tl.con
 
 
 @triton.jit
-def next_place(digit, at, known, position, place_ptr, run_ptr):
+def next_place(placed, at, known, position, place_ptr, run_ptr):
     """Place and run of the tokens at `at`, from those of the token before each."""
     before = known & (position > 0)
-    place = tl.where(digit, tl.load(place_ptr + at - 1, mask=before, other=0) + 1, 0)
-    return place, tl.load(run_ptr + at - 1, mask=before, other=0) + tl.where(digit, 0, 1)
+    place = tl.where(placed, tl.load(place_ptr + at - 1, mask=before, other=0) + 1, 0)
+    return place, tl.load(run_ptr + at - 1, mask=before, other=0) + tl.where(placed, 0, 1)
 
 
 @triton.jit

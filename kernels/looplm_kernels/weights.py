@@ -17,7 +17,7 @@ class Places:
 
     table: Tensor
     """Float[2 * (2 * reach + 1) + 1, H], ready to be added to scores."""
-    is_digit: Tensor
+    has_place: Tensor
     """Bool[V]."""
     reach: int
     window: int | None
@@ -81,8 +81,8 @@ class Weights:
         ]
         if self.places is not None:
             buckets = (2 * (2 * self.places.reach + 1) + 1, self.heads)
-            if tuple(self.places.table.shape) != buckets or tuple(self.places.is_digit.shape) != (vocabulary,):
-                wrong.append(f"`places` must have a table {list(buckets)} and `is_digit` [{vocabulary}]")
+            if tuple(self.places.table.shape) != buckets or tuple(self.places.has_place.shape) != (vocabulary,):
+                wrong.append(f"`places` must have a table {list(buckets)} and `has_place` [{vocabulary}]")
             tensors |= {"places": self.places.table}
         if self.heads < 1 or width % self.heads:
             wrong.append(f"the width must be a multiple of `heads`: got {width} and {self.heads}")
@@ -162,7 +162,7 @@ class Packed:
     """[F, D]."""
     learned: Tensor
     place_table: Tensor
-    is_digit: Tensor
+    has_place: Tensor
     """int32[V]."""
 
 
@@ -195,7 +195,7 @@ def pack(weights: Weights) -> Packed:
         down=wide(weights.down.detach().t(), f).contiguous(),
         learned=nothing if weights.learned is None else wide(weights.learned, len(weights.learned)).float().contiguous(),
         place_table=nothing if places is None else places.table.detach().float().contiguous(),
-        is_digit=nothing.int() if places is None else places.is_digit.int().contiguous(),
+        has_place=nothing.int() if places is None else places.has_place.int().contiguous(),
     )
 
 

@@ -18,11 +18,11 @@ from looplm_kernels.loop_grid import loop_grid
 from looplm_kernels.state import TILE, Rule, State, empty
 from looplm_kernels.weights import Weights
 
-from looplm.backends import Backend
 from looplm.bench.timing import Clock, Run, Spread, cuda_clock, ratio, rounds
 from looplm.bench.torch_loop import TorchLoop
 from looplm.errors import InputError
-from looplm.experiments.provenance import commit
+from looplm.runs.provenance import commit
+from looplm.think.backends import Backend
 
 SCHEMA = 1
 PROMPT, LOOPS, VOCABULARY, GROUP = 32, 12, 64, 4
@@ -165,7 +165,7 @@ def measure_adder(
     """The shipped adder's own halting: the same sums solved on a slow and on a fast backend, all of generating included."""
     import looplm
 
-    adder = looplm.load("adder").to(device)
+    adder = looplm.load("adder", device)
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(10**7, 10**8, (sums, 2), generator=generator).tolist()
     problems = [f"{a}+{b}" for a, b in pairs]
@@ -192,14 +192,12 @@ def work(weights: Weights, loops: torch.Tensor) -> tuple[float, float]:
 
     Spec: [kernels.flops][], [kernels.bytes][].
     """
-    from looplm.spec import oracle
-
-    rules, seen, size = oracle("kernels"), PROMPT + 1, weights.embedding.itemsize
-    shape = (weights.width, len(weights.up), len(weights.embedding), weights.gate is not None)
-    flop = int(loops.sum()) * rules.flops_per_loop(*shape, seen=seen)
-    moved = sum(
-        int(tile.max()) * rules.bytes_per_loop(*shape, rows=len(tile), seen=seen, size=size) for tile in loops.split(TILE)
-    )
+    matrices = (weights.qkv, weights.out, weights.up, weights.gate, weights.down, weights.embedding)
+    numbers = sum(matrix.numel() for matrix in matrices if matrix is not None)
+    read = 2 * weights.width * (PROMPT + 1)  # keys and values of the prompt and of the token itself
+    flop = int(loops.sum()) * 2 * (numbers + read)  # every number that is read is multiplied once, and added
+    size = weights.embedding.itemsize
+    moved = sum(int(tile.max()) * size * (numbers + len(tile) * read) for tile in loops.split(TILE))
     return float(flop), float(moved)
 
 

@@ -1,7 +1,7 @@
 """What the kernels are measured against: decoding one token of every text in torch, as well as torch does it.
 
 Shapes and buffers never change, so the same code runs eagerly, compiled, and captured in a CUDA graph. Only blocks of one
-layer without digit places; keys and values that a token offers to later loops are written to all of them when it halts,
+layer without places; keys and values that a token offers to later loops are written to all of them when it halts,
 so that a loop reads one slice.
 """
 
@@ -17,7 +17,7 @@ class TorchLoop:
 
     def __init__(self, weights: Weights, state: State, position: int, rule: Rule) -> None:
         if weights.places is not None:
-            raise ValueError("TorchLoop has no digit places; measure the adder through `generate`.")
+            raise ValueError("TorchLoop has no places; measure the adder through `generate`.")
         self.weights, self.position, self.rule = weights, position, rule
         self.x0 = weights.embedding[state.tokens[:, position]]
         if weights.learned is not None:

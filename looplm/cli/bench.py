@@ -11,9 +11,13 @@ from looplm.cli.console import notes, output
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed on this machine; kernels: fused against eager, compiled and CUDA-graph torch, on a GPU, some minutes."""
+    """Measure speed on this machine.
 
-    what: Annotated[Literal["kernels"], tyro.conf.Positional]
+    kernels: fused against eager, compiled and CUDA-graph torch, on a GPU, some minutes. hardware: memory and times of
+    training and generation beside what the planner predicts, on this CPU, two minutes.
+    """
+
+    what: Annotated[Literal["kernels", "hardware"], tyro.conf.Positional]
     """What to measure."""
     out: Path | None = None
     """Also write the rows to this JSON file."""
@@ -29,12 +33,28 @@ class Bench:
         from looplm.bench.kernels import report
         from looplm.files import to_json, write_file
 
+        if self.what == "hardware":
+            return self._hardware()
         rows: list[dict[str, Any]] = []
         for row in report(self.widths, self.batches, self.rounds):
             rows.append(row)
             output().print(_device(row) if len(rows) == 1 else _line(row))
         if self.out:
             write_file(self.out, to_json({"machine": rows[0], "rows": rows[1:]}))
+            notes().print(f"wrote {self.out}")
+        return 0
+
+    def _hardware(self) -> int:
+        from looplm.bench.hardware import measure
+        from looplm.files import to_json, write_file
+
+        written = measure()
+        for line in [*written["memory"], written["process"]]:
+            output().print(
+                f"{line['size']}: predicted / measured memory {line['predicted_bytes'] / line['measured_bytes']:.3f}"
+            )
+        if self.out:
+            write_file(self.out, to_json(written))
             notes().print(f"wrote {self.out}")
         return 0
 

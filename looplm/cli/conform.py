@@ -18,7 +18,7 @@ class Conform:
 
     def run(self) -> int:
         """Print the first difference of each vector; the exit code is 1 if there is any, or a vector has no output."""
-        from looplm.evaluate.conformance import conform, vector_names
+        from looplm.interop.vectors import conform, vector_names
 
         found = conform(self.path)
         for name, difference in found.items():

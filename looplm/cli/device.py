@@ -35,7 +35,7 @@ class DeviceOptions:
 
     def take(self, profile: "Profile | None") -> "torch.device":
         """The device; PyTorch keeps to its threads and its share of the memory from now on."""
-        from looplm.hardware.execution import limit_memory
+        from looplm.train.execution import limit_memory
 
         name = self.device or (profile.device if profile else "cpu")
         threads = self.threads if self.threads is not None else profile.use.threads if profile else 1

@@ -13,16 +13,18 @@ from looplm.cli.halting import HaltingOptions
 
 @dataclass(frozen=True)
 class Eval:
-    """Test trained adders on fresh sums; the table compares them with target, origin and controls."""
+    """Test trained models on fresh problems; the table compares them with what others measured, and with controls."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL [MODEL ...]]")]
     """Runs, checkpoints, or names of shipped models."""
-    digits: tuple[int, ...] = ()
-    """Digits of each operand; default: those of the model's preset."""
+    sizes: tuple[int, ...] = ()
+    """Sizes of the problems, such as digits or bits; default: those of the model's recipe."""
     n: int = 200
-    """Problems per test set and digit count."""
+    """Problems per test set and size."""
     n_long: int | None = None
-    """The same from 100 digits on; default: n."""
+    """The same from a size on; default: n."""
+    long_from: int = 100
+    """The size from which --n-long counts."""
     seed: int = 1
     """Fixes the test sets."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
@@ -39,9 +41,9 @@ class Eval:
         """Evaluate each model in turn."""
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
-        from looplm.experiments.evaluation import evaluate_checkpoint
-        from looplm.experiments.results import control_results, make_summary
         from looplm.files import refuse_existing, to_json, write_file
+        from looplm.runs.evaluation import evaluate_checkpoint
+        from looplm.runs.results import control_results, make_summary
 
         if not self.models:
             raise InputError("no model was given; give a run, a checkpoint, or the name of a shipped model, such as adder.")
@@ -51,8 +53,8 @@ class Eval:
         results = [
             evaluate_checkpoint(
                 model,
-                digits=self.digits,
-                problems_per_cell=lambda digits: (self.n_long or self.n) if digits >= 100 else self.n,
+                sizes=self.sizes,
+                problems_per_cell=lambda size: (self.n_long or self.n) if size >= self.long_from else self.n,
                 seed=self.seed,
                 halting=self.stop.resolve,
                 device=device,
@@ -88,18 +90,17 @@ class Report:
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
         from looplm.evaluate.figures import accuracy_figure, save_figure
-        from looplm.experiments.results import (
+        from looplm.files import refuse_existing, to_json, write_file
+        from looplm.runs.results import (
             as_markdown,
             by_preset,
             comparison_table,
             figure_lines,
             make_summary,
-            others_by_digits,
+            others_by_size,
             read_summary,
-            trained_range,
             work_note,
         )
-        from looplm.files import refuse_existing, to_json, write_file
 
         if not self.summaries:
             raise InputError("no summary was given; give a run folder or the summary.json of one.")
@@ -118,6 +119,9 @@ class Report:
         else:
             print_comparison(console, groups[main], controls)
         if self.figure:
-            figure = accuracy_figure(figure_lines(groups[main], controls), trained_range(groups[main][0]), others_by_digits())
+            first = groups[main][0]
+            figure = accuracy_figure(
+                figure_lines(groups[main], controls), tuple(first["trained_sizes"]), first["axis"], others_by_size(first)
+            )
             console.print("wrote " + " and ".join(map(str, save_figure(figure, self.figure))))
         return 0

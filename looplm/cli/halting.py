@@ -1,12 +1,17 @@
 """Options that choose when a token stops, shared by the commands that run a model."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from looplm.choices import Choices
 
 if TYPE_CHECKING:
-    from looplm.config import HaltingConfig
+    from looplm.loop.halting import ByRole
 
-Choice = Literal["preset", "fixed", "confidence", "two-equal-argmaxes", "state-change", "prefix-stability", "gate"]
+_NAMES = Choices[Any]("looplm.loop.halting", "halting rule").names()
+Choice = Annotated[str, tyro.conf.arg(metavar="{" + ",".join(("preset", *_NAMES)) + ",package.module:Class}")]
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,18 @@ class HaltingOptions:
     prompt_epsilon: float | None = None
     """Relative change of the state, for state-change."""
 
-    def resolve(self, preset: "HaltingConfig") -> "HaltingConfig":
+    def resolve(self, preset: "ByRole") -> "ByRole":
         """The preset's halting with these changes.
 
         Raises:
             InputError: if a setting is out of its range, or means nothing for the rule.
         """
-        from looplm.config import HaltingConfig, as_table, parse
+        from looplm.loop.halting import as_table, name_of, parse_halting
 
         old = as_table(preset)
         old_prompt = old.pop("prompt", None)
-        same_rule = self.halting in ("preset", preset.rule)
-        table = old if same_rule else {"rule": self.halting, "max_loops": preset.max_loops}
+        same_rule = self.halting in ("preset", name_of(preset.answer))
+        table = old if same_rule else {"rule": self.halting, "max_loops": preset.answer.max_loops}
         given = {name: getattr(self, name) for name in ("max_loops", "min_loops", "threshold", "epsilon")}
         table |= {name: value for name, value in given.items() if value is not None}
         table |= {"in_order": True} if self.in_order else {}
@@ -56,4 +61,4 @@ class HaltingOptions:
         changes = {name: value for name, value in given.items() if value is not None}
         if changes:
             prompt = (prompt or {"rule": "fixed", "max_loops": table["max_loops"]}) | changes
-        return parse(HaltingConfig, table | ({"prompt": prompt} if prompt else {}), where="this halting")
+        return parse_halting(table | ({"prompt": prompt} if prompt else {}), where="this halting")

@@ -46,7 +46,7 @@ class PlanCommand:
         from looplm.errors import InputError
         from looplm.hardware.detect import find_profile
         from looplm.hardware.plan import make_plan, with_loops
-        from looplm.hardware.workload import find_workload
+        from looplm.train.workloads import find_workload
 
         for name, value in (("rows", self.rows), ("batch", self.batch), ("context", self.context), ("loops", self.loops)):
             if value is not None and value < 1:
@@ -74,7 +74,7 @@ class PlanCommand:
 
 def _draw(workload: "Workload", path: Path) -> None:
     from looplm.evaluate.figures import save_figure
-    from looplm.experiments.loops_figure import loops_figure
+    from looplm.hardware.figure import loops_figure
     from looplm.hardware.profile import shipped_devices
 
     notes().print("wrote " + " and ".join(map(str, save_figure(loops_figure(workload, shipped_devices()), path))))

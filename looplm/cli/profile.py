@@ -40,8 +40,8 @@ class ShowProfile:
 
     def run(self) -> int:
         """Print a line a number."""
-        from looplm.config import as_table
         from looplm.hardware.detect import find_profile
+        from looplm.settings import as_table
 
         profile = find_profile(self.profile)
         if self.json:
@@ -68,10 +68,10 @@ class DetectProfile:
         """Measure for some seconds, and print the profile."""
         import tomli_w
 
-        from looplm.config import as_table
         from looplm.errors import InputError
         from looplm.files import refuse_existing, write_file
         from looplm.hardware.detect import detect, device_kind, sheet
+        from looplm.settings import as_table
 
         if self.threads < 1:
             raise InputError(f"`--threads` must be at least 1: got {self.threads}.")
@@ -111,7 +111,7 @@ class ProfileCommand:
 
 def _numbers(profile: "Profile") -> dict[str, object]:
     """Every key that says something of the device or of runs on it, dotted."""
-    from looplm.config import as_table
+    from looplm.settings import as_table
 
     table = as_table(profile)
     plain = {

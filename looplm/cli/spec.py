@@ -43,7 +43,7 @@ class Show:
     def run(self) -> int:
         """Print the clause, or the difference."""
         from looplm.spec import citation, find, version
-        from looplm.spec_history import changes_since
+        from looplm.spec.history import changes_since
 
         id, _, hash = self.id.partition("@")
         clause = find(id)
@@ -91,7 +91,7 @@ class Check:
 
     def run(self) -> int:
         """Print the matrix, then what is wrong; the exit code is 1 if anything is."""
-        from looplm.spec_check import checkout, matrix, outdated, problems, read_evidence
+        from looplm.spec.check import checkout, matrix, outdated, problems, read_evidence
 
         root = checkout()
         if self.run_tests:
@@ -127,7 +127,7 @@ class StaleCommand:
 
     def run(self) -> int:
         """Print one line a citation."""
-        from looplm.spec_history import stale
+        from looplm.spec.history import stale
 
         found = stale(self.path)
         if self.json:
@@ -145,8 +145,8 @@ class Record:
 
     def run(self) -> int:
         """Record, and print what is new."""
-        from looplm.spec_check import checkout
-        from looplm.spec_history import record
+        from looplm.spec.check import checkout
+        from looplm.spec.history import record
 
         checkout()
         new = record()

@@ -9,7 +9,7 @@ import tyro
 from looplm.cli.console import notes, output
 
 if TYPE_CHECKING:
-    from looplm.experiments.study import Study
+    from looplm.lab.study import Study
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class StudyCommand:
         """Study, write, print."""
         from looplm.errors import InputError
         from looplm.evaluate.figures import save_figure
-        from looplm.experiments.study import load_study, read_study_summary, run_study
-        from looplm.experiments.study_figures import study_figures
         from looplm.files import refuse_existing, to_json, write_file
+        from looplm.lab.study import load_study, read_study_summary, run_study
+        from looplm.lab.study_figures import study_figures
 
         study = load_study(self.name, fast=self.fast)
         if self.jobs < 1:
@@ -63,7 +63,7 @@ class StudyCommand:
     def _print(self, study: "Study", summary: dict[str, Any]) -> None:
         from rich.table import Table
 
-        from looplm.experiments.verdicts import study_table, verdict_lines
+        from looplm.lab.verdicts import study_table, verdict_lines
 
         console = output()
         console.print(study.title["en"] + (" (fast: these numbers answer nothing)" if self.fast else ""), style="bold")

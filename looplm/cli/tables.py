@@ -7,13 +7,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from looplm.experiments.results import Result, comparison_table, others, parameters_by_preset, work_note
+from looplm.runs.results import Result, bits_unit, comparison_table, others, parameters_by_preset, scored_by_loss, work_note
 
 
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
-    """Accuracy by digits beside the target, the origin and the controls, with their sources below."""
+    """Accuracy by size beside what others wanted and measured and the controls, with their sources below."""
     header, rows = comparison_table(results, controls)
-    console.print("Sums solved exactly, %, with 95 % Wilson intervals", style="bold")
+    solved = "Problems solved exactly, %, with 95 % Wilson intervals"
+    by_loss = scored_by_loss(results)
+    console.print(f"{bits_unit(results[0]).capitalize()}, lower is better" if by_loss else solved, style="bold")
     made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")  # fits 80 columns
     for name in header:
         made.add_column(name.removesuffix(" control").replace(", ", ",\n"), justify="right", no_wrap=True)
@@ -22,7 +24,7 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
     console.print(made)
     if note := work_note([*results, *controls]):
         console.print(note)
-    for name, numbers in others().items():
+    for name, numbers in others(results[0]["task"]).items():
         console.print(f"{name}: {numbers['source']}")
     for name, parameters in parameters_by_preset([*results, *controls]).items():
         console.print(f"{name}: {parameters}")
@@ -30,19 +32,21 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
 
 def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     """One row a loop, one column a token: the guess, brighter where the model is surer; blank once halted."""
-    console.print(f"\n{trace['problem']} = {trace['answer']} ({'right' if trace['correct'] else 'wrong'})", style="bold")
+    verdict = {True: " (right)", False: " (wrong)", None: ""}[trace["correct"]]
+    asked = "".join(sign if sign.isprintable() else " " for sign in f"{trace['problem']} → {trace['answer']}")
+    console.print(Text(f"\n{asked}{verdict}", style="bold"))  # no markup: it may be any text
     made = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
     made.add_column("", justify="right")
     for token in trace["tokens"]:
-        made.add_column(_short(token["text"]), justify="center")
+        made.add_column(Text(_short(token["text"])), justify="center")
     for loop in range(trace["max_loops"]):
         made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
     made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
     console.print(made)
-    console.print("Column: token read (^ begin, $ end, _ slot), digits least-significant first. Cell: most likely token,")
+    console.print("Column: token read (^ begin, $ end, _ slot), as the model writes them. Cell: most likely token,")
     console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red); blank once halted.")
-    console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim and not trained to")
-    console.print(f"predict, by {trace['prompt_rule']}. Work: {trace['block_evaluations']:.1f} block evaluations.")
+    console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim, by {trace['prompt_rule']}.")
+    console.print(f"Work: {trace['block_evaluations']:.1f} block evaluations.")
 
 
 def _thought(token: Mapping[str, Any], loop: int) -> Text:

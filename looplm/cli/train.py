@@ -1,9 +1,11 @@
 """`looplm train`."""
 
-from dataclasses import dataclass, field
+import shlex
+import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -13,8 +15,8 @@ from looplm.cli.device import DeviceOptions
 if TYPE_CHECKING:
     import torch
 
-    from looplm.config import Preset
-    from looplm.hardware.execution import Execution
+    from looplm.train.execution import Execution
+    from looplm.train.recipe import Recipe
     from looplm.train.trainer import Step
 
 _NOTE_EVERY = 250
@@ -22,53 +24,118 @@ _NOTE_EVERY = 250
 
 @dataclass(frozen=True)
 class Train:
-    """Train a preset, test it, and write a run: its model, log, numbers and figures."""
+    """Train a recipe, test it, and write a run: its model, log, numbers and figures."""
 
-    preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
-    """A file in spec/presets, such as first-light."""
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """A file in spec/presets, such as first-light, or your own .toml file."""
     out: Path | None = None
-    """Folder of the run; it must not exist. Default: runs/PRESET/TIME."""
+    """Folder of the run; it must not exist, unless it is resumed. Default: runs/RECIPE/TIME."""
+    resume: bool = False
+    """Go on with a run that was stopped; without --out, with the newest one of this recipe."""
     seed: int = 0
     """Fixes weights, problems and loop counts."""
     steps: int | None = None
-    """Training steps, in place of the preset's."""
+    """Training steps, in place of the recipe's."""
+    data: Path | None = None
+    """What the task reads, in place of the recipe's `task.path`."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Another setting, such as --set training.batch_size=64; may be given more than once."""
+    checkpoint_every: int = 0
+    """Steps between two checkpoints, beside one every three minutes."""
+    track: tuple[str, ...] = ()
+    """Also log to trackers: trackio, wandb, tensorboard."""
     recompute: bool = False
-    """With a profile: compute each layer again in the backward pass, in place of keeping what it needs."""
+    """Compute each layer again in the backward pass, in place of keeping what it needs."""
+    recompute_loops: bool = False
+    """The same for each whole loop."""
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    """Number format of the products of matrices; default: the profile's, else float32."""
+    compile: bool = False
+    """Compile the block."""
+    workers: int = 0
+    """Processes that draw the coming batches."""
     on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
 
     def run(self) -> int:
         """Train, test, print the table and the trace."""
         from looplm.cli.tables import print_comparison, print_trace
-        from looplm.config import load_preset
-        from looplm.evaluate.trace import read_trace
-        from looplm.experiments.results import control_results
-        from looplm.experiments.run import default_folder, run_preset
+        from looplm.runs.folder import default_folder
+        from looplm.runs.results import control_results
+        from looplm.runs.run import Keeping, run_recipe
+        from looplm.runs.signals import Stopped
+        from looplm.settings import changes_of, merge
+        from looplm.think.trace import read_trace
+        from looplm.train.recipe import load_recipe
 
-        preset = load_preset(self.preset, steps=self.steps)
-        device, execution = self._execution(preset)
-        folder = self.out or default_folder(preset.name)
-        with _Display(f"training {preset.name}", preset.training.steps) as display:
-            result = run_preset(preset, self.seed, folder, device, display.on_step, display.on_message, execution)
+        changes = changes_of(self.set)
+        if self.steps is not None:
+            changes = merge(changes, {"training": {"steps": self.steps}})
+        if self.data is not None:
+            changes = merge(changes, {"task": {"path": str(self.data.resolve())}})
+        recipe = load_recipe(self.recipe, changes)
+        device, execution = self._execution(recipe)
+        folder = self.out or (self._newest(recipe.name) if self.resume else default_folder(recipe.name))
+        with _Display(f"training {recipe.name}", recipe.training.steps) as display:
+            keeping = Keeping(
+                checkpoint_every=self.checkpoint_every,
+                trackers=self.track,
+                on_step=display.on_step,
+                on_message=display.on_message,
+            )
+            try:
+                result = run_recipe(recipe, self.seed, folder, device, execution=execution, keeping=keeping, resume=self.resume)
+            except Stopped as stopped:
+                raise Stopped(stopped.signum, f"{stopped} To go on: {self._again(folder)}") from None
         console = output()
-        print_comparison(console, [result], control_results(preset.name))
+        print_comparison(console, [result], control_results(recipe.name))
         print_trace(console, read_trace(folder / "trace.json"))
         console.print(f"\nThe run is in {folder}: report.md, summary.json, figures, the model.")
-        console.print(f'Try it: looplm solve "978+457" --model {folder}')
+        console.print(
+            f"Try it: looplm trace {shlex.quote(recipe.task.example)} --model {shlex.quote(str(folder))}", markup=False
+        )
         return 0
 
-    def _execution(self, preset: "Preset") -> "tuple[torch.device, Execution | None]":
-        """The device, and how the profile wants the training computed; refuses what does not fit."""
+    def _execution(self, recipe: "Recipe") -> "tuple[torch.device, Execution]":
+        """The device, and how the profile or the options want the training computed; refuses what does not fit."""
         from looplm.errors import InputError
-        from looplm.hardware.execution import plan_execution
-        from looplm.hardware.workload import workload_of
+        from looplm.train.execution import Execution, plan_execution
+        from looplm.train.workloads import workload_of
 
-        profile, execution = self.on.find_profile(), None
+        for name, value in (("checkpoint-every", self.checkpoint_every), ("workers", self.workers)):
+            if value < 0:
+                raise InputError(f"`--{name}` must be at least 0: got {value}.")
+        profile, execution = self.on.find_profile(), Execution()
         if profile:
-            execution = plan_execution(workload_of(preset), profile, recompute=self.recompute, force=self.on.force)
+            execution = plan_execution(workload_of(recipe), profile, recompute=self.recompute, force=self.on.force)
+        execution = replace(
+            execution,
+            dtype=self.precision or execution.dtype,
+            recompute=self.recompute,
+            recompute_loops=self.recompute_loops,
+            compile=self.compile or execution.compile,
+            workers=self.workers,
+        )
+        if profile:
             notes().print(f"as {profile.name} wants it: {execution.summary()}")
-        elif self.recompute:
-            raise InputError("`--recompute` goes with `--profile`; give one, such as --profile auto.")
         return self.on.take(profile), execution
+
+    def _newest(self, recipe: str) -> Path:
+        """The newest run of this recipe that is not complete."""
+        from looplm.errors import InputError
+        from looplm.runs.folder import read_note
+
+        found = [path for path in sorted((Path("runs") / recipe).glob("*"), reverse=True) if (path / "run.json").exists()]
+        for path in found:
+            if "complete" not in read_note(path)["done"]:
+                return path
+        raise InputError(f"there is no unfinished run of {recipe} in runs/{recipe}; give its folder with --out.")
+
+    def _again(self, folder: Path) -> str:
+        """The command that goes on with this run."""
+        words = [word for word in sys.argv[1:] if word != "--resume"]
+        if self.out is None:
+            words += ["--out", str(folder)]
+        return shlex.join(["looplm", *words, "--resume"])
 
 
 class _Display:

@@ -1,5 +1,6 @@
 """Figures, drawn from summaries and traces only; SVG and PNG, the same bytes for the same data."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -37,12 +38,13 @@ FIGURE_STYLE: Any = {
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `path` as .svg and .png, whatever its own ending; both are given."""
+    """Write `path` as .svg and .png, whatever its own ending; both are given. A sign that the font lacks becomes a box."""
     written = []
     for kind in ("svg", "png"):
         buffer = BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        with mpl.rc_context(FIGURE_STYLE):
+        with mpl.rc_context(FIGURE_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
         written.append(path.with_suffix(f".{kind}"))
         write_file(written[-1], buffer.getvalue())
@@ -51,38 +53,47 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
 
 def accuracy_figure(
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
-    trained_digits: tuple[int, int],
+    trained_sizes: tuple[int, int],
+    axis: str,
     others: Mapping[str, Mapping[int, float]],
 ) -> Figure:
-    """Accuracy by digits, log axis, with 95 % Wilson intervals and the training range shaded.
+    """Accuracy by size, log axis, with 95 % Wilson intervals and the training range shaded.
 
     Args:
-        lines: label → cells, each with digits, accuracy, low and high, in the order of digits.
-        trained_digits: fewest and most digits of a training operand.
-        others: label → digits → accuracy that somebody else wanted or measured; drawn in grey.
+        lines: label → cells, each with size, accuracy, low and high, in the order of sizes.
+        trained_sizes: least and largest of the training problems.
+        axis: what a size is.
+        others: label → size → accuracy that somebody else wanted or measured; drawn in grey.
+
+    Where cells hold `bits`, of sets that are scored by loss, these are drawn, without intervals.
     """
+    by_loss = all("bits" in cell for cells in lines.values() for cell in cells)
     with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes: Axes = figure.add_subplot()
-        axes.axvspan(trained_digits[0], trained_digits[1], color="0.9", lw=0)
-        middle = (trained_digits[0] * trained_digits[1]) ** 0.5
-        axes.text(middle, 0.5, "trained on\nthese lengths", ha="center", va="center", color="0.35")
+        axes.axvspan(trained_sizes[0], trained_sizes[1], color="0.9", lw=0)
+        middle = (trained_sizes[0] * trained_sizes[1]) ** 0.5
+        axes.text(middle, 4.0 if by_loss else 0.5, "trained on\nthese sizes", ha="center", va="center", color="0.35")
         for (label, cells), (colour, marker, size, dashes) in zip(lines.items(), LINE_STYLES, strict=False):
-            digits = [cell["digits"] for cell in cells]
-            accuracy = [cell["accuracy"] for cell in cells]
+            sizes = [cell["size"] for cell in cells]
+            scores = [cell["bits" if by_loss else "accuracy"] for cell in cells]
             look: Any = {"marker": marker, "ms": size, "mfc": "white" if size > 8 else colour, "ls": dashes, "lw": 1.5}
-            axes.plot(digits, accuracy, color=colour, label=label, clip_on=False, zorder=3, **look)
-            axes.fill_between(digits, [c["low"] for c in cells], [c["high"] for c in cells], color=colour, alpha=0.2, lw=0)
-        for (label, shares), marker in zip(others.items(), ("*", "x"), strict=True):
+            axes.plot(sizes, scores, color=colour, label=label, clip_on=False, zorder=3, **look)
+            if not by_loss:
+                axes.fill_between(sizes, [c["low"] for c in cells], [c["high"] for c in cells], color=colour, alpha=0.2, lw=0)
+        for (label, shares), marker in zip(others.items(), ("*", "x"), strict=False):
             axes.plot(list(shares), list(shares.values()), marker, color="0.4", ms=9, label=label, clip_on=False, zorder=2)
-        ticks = sorted({cell["digits"] for cells in lines.values() for cell in cells} | set(trained_digits))
+        ticks = sorted({cell["size"] for cells in lines.values() for cell in cells} | set(trained_sizes))
         axes.set_xscale("log")
         axes.set_xticks([tick for tick in ticks if tick not in (5, 10)])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set(xlim=(trained_digits[0], ticks[-1] * 1.05), ylim=(0, 1), xlabel="digits of each operand")
-        axes.set_ylabel("sums solved exactly")
+        axes.set(xlim=(min(ticks[0], trained_sizes[0]), ticks[-1] * 1.05), ylim=(0, 8 if by_loss else 1), xlabel=axis)
+        if by_loss:
+            axes.set_ylabel(f"bits per {axis.removesuffix('s')}")
+        else:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.set_ylabel("problems solved exactly")
         axes.legend(loc="center right", fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
         return figure
 
@@ -114,34 +125,9 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         what = "slots (_) of the answer" if trace["mode"] == "parallel" else "answer"
         axes.set_xlabel(f"token read (^ begin, $ end), digits least-significant first; the {what} right of the line")
         guess = "guess" if trace["mode"] == "parallel" else "most likely next token"
-        axes.set_title(f"{trace['problem']} = {trace['answer']}: {guess} after each loop", fontsize=10)
+        asked = "".join(sign if sign.isprintable() else " " for sign in f"{trace['problem']} = {trace['answer']}")
+        axes.set_title(f"{asked}: {guess} after each loop", fontsize=10, parse_math=False)
         figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours), ax=axes, label="its probability")
-        return figure
-
-
-def depth_figure(results: Sequence[Mapping[str, Any]]) -> Figure:
-    """The most loops of an answer token against the longest carry chain: one line a seed, and their mean.
-
-    Args:
-        results: of `looplm.experiments.depth`, one per seed.
-    """
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-        axes: Axes = figure.add_subplot()
-        lines = [result["chain"]["points"] for result in results]
-        chains = [point["chain"] for point in lines[0]]
-        for number, points in enumerate(lines):
-            label = "each seed, mean of its problems" if number == 0 else None
-            axes.plot(chains, [point["mean"] for point in points], color="#0072B2", lw=0.8, alpha=0.5, label=label)
-        mean = [sum(points[i]["mean"] for points in lines) / len(lines) for i in range(len(chains))]
-        axes.plot(chains, mean, "o-", color="#0072B2", ms=5, lw=2, label=f"mean of {len(lines)} seeds")
-        least = [min(points[i]["least"] for points in lines) for i in range(len(chains))]
-        most = [max(points[i]["most"] for points in lines) for i in range(len(chains))]
-        axes.fill_between(chains, least, most, color="#0072B2", alpha=0.12, lw=0, label="fewest to most, any seed")
-        axes.set(xlabel="longest carry chain of the sum, places", ylabel="most loops of an answer token")
-        axes.set(xlim=(0, chains[-1]), ylim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="upper right", fontsize=9, frameon=False)
         return figure
 
 

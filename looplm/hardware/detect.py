@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from looplm.config import as_table, parse
 from looplm.hardware.profile import Profile, load_profile, profile_names
+from looplm.settings import as_table, parse
 
 _SECONDS = 0.4
 _FEWEST = 3

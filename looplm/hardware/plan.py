@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from looplm.hardware import formulas
 from looplm.hardware.profile import SIZES, Profile
 from looplm.hardware.setting import (
     Setting,
@@ -15,9 +16,7 @@ from looplm.hardware.setting import (
     training_peak,
 )
 from looplm.hardware.workload import Workload
-from looplm.spec import citation, oracle
-
-_spec = oracle("hardware")
+from looplm.spec import citation
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,10 @@ def training_speed(workload: Workload, profile: Profile, setting: Setting) -> Sp
     Spec: [hardware.training-flops][], [hardware.traffic][], [hardware.roofline][].
     """
     model, tokens, loops, reads = workload.model, workload.context_tokens, workload.num_loops, workload.reads
-    flops = setting.rows * _spec.training_flops(model, tokens, loops, reads, setting.recompute)
+    flops = setting.rows * formulas.training_flops(model, tokens, loops, reads, setting.recompute, workload.scored_share)
     size = SIZES[setting.dtype]
-    traffic = _spec.step_traffic(model, setting.rows, tokens, loops, reads, size, profile.cache_bytes)
+    passed = (model, setting.rows, tokens, loops, reads, size, profile.cache_bytes, workload.scored_share)
+    traffic = formulas.step_traffic(*passed)
     return _speed(profile, profile.flop_per_s(setting.dtype), flops, traffic, setting.rows * tokens)
 
 
@@ -141,15 +141,15 @@ def with_loops(workload: Workload, loops: int) -> Workload:
 
 def _generation_speed(workload: Workload, profile: Profile, rows: int, tokens: int) -> Speed:
     dtype, length, loops = profile.use.generation_dtype, workload.context_tokens, workload.num_loops
-    flops = rows * _spec.forward_flops(workload.model, tokens, length, loops, loops)
-    traffic = _spec.pass_traffic(workload.model, rows, length, loops, SIZES[dtype], profile.cache_bytes)
+    flops = rows * formulas.forward_flops(workload.model, tokens, length, loops, loops)
+    traffic = formulas.pass_traffic(workload.model, rows, length, loops, SIZES[dtype], profile.cache_bytes)
     return _speed(profile, profile.flop_per_s(dtype), flops, traffic, rows * tokens)
 
 
-def _speed(profile: Profile, rate: float, flops: float, traffic: tuple[int, int], tokens: int) -> Speed:
+def _speed(profile: Profile, rate: float, flops: float, traffic: formulas.Traffic, tokens: int) -> Speed:
     cache_bandwidth = profile.cache_gb_per_s * 1e9 if profile.cache_gb_per_s else None
-    seconds, wall = _spec.roofline(flops, traffic, rate, profile.memory_gb_per_s * 1e9, cache_bandwidth)
-    return Speed(seconds, wall, tokens, flops, traffic[0])
+    seconds, wall = formulas.roofline(flops, traffic, rate, profile.memory_gb_per_s * 1e9, cache_bandwidth)
+    return Speed(seconds, wall, tokens, flops, traffic.from_memory)
 
 
 def _parameters(workload: Workload) -> Iterator[Line]:
@@ -157,7 +157,7 @@ def _parameters(workload: Workload) -> Iterator[Line]:
 
     Spec: [hardware.parameters][].
     """
-    parts = _spec.parameters(workload.model)
+    parts = formulas.parameters(workload.model)
     for name, count in parts.items():
         if count:
             yield Line("parameters", name, count, "", "hardware.parameters")
@@ -170,12 +170,13 @@ def _training_memory(workload: Workload, profile: Profile, setting: Setting) -> 
     Spec: [hardware.state-bytes][], [hardware.kept-bytes][].
     """
     section, model, size = "training: memory", workload.model, SIZES[setting.dtype]
-    for name, held in _spec.state_bytes(model).items():
+    for name, held in formulas.state_bytes(model).items():
         yield Line(section, name, held, "bytes", "hardware.state-bytes")
-    tokens, heads = setting.rows * workload.context_tokens, workload.reads * _spec.head_kept(model, size)
+    heads = workload.reads * workload.scored_share * formulas.head_kept(model, size)
+    tokens = setting.rows * workload.context_tokens
     part = f"{setting.rows} rows of {workload.context_tokens:,} tokens{_loops(workload)}, {setting.dtype} products"
     for what, recompute in (("activations", False), ("activations, layers computed again", True)):
-        loop = _spec.loop_kept(model, workload.context_tokens, size, recompute)
+        loop = formulas.loop_kept(model, workload.context_tokens, size, recompute)
         yield Line(section, f"{what}: a token and loop", loop, "bytes", "hardware.kept-bytes")
         kept = tokens * (workload.num_loops * loop + heads)
         yield Line(section, f"{what}: a part", kept, "bytes", "hardware.kept-bytes", part)
@@ -202,7 +203,7 @@ def _training_time(workload: Workload, profile: Profile, setting: Setting, utili
     yield Line(section, "speed, at most", speed.tokens_per_s, "tokens/s", "hardware.roofline")
     if workload.train_tokens:
         reached = speed.tokens_per_s * utilization
-        days, energy = _spec.run_cost(workload.train_tokens, reached, profile.power_w or 0)
+        days, energy = formulas.run_cost(workload.train_tokens, reached, profile.power_w or 0)
         at = f"{workload.train_tokens:,} tokens at {utilization:.0%} of the roofline"
         yield Line(section, "the whole run", days, "days", "hardware.run-cost", at)
         if profile.power_w:
@@ -212,7 +213,7 @@ def _training_time(workload: Workload, profile: Profile, setting: Setting, utili
 def _generation(workload: Workload, profile: Profile) -> Iterator[Line]:
     section, dtype = "generation", profile.use.generation_dtype
     length, loops, size = workload.context_tokens, workload.num_loops, SIZES[dtype]
-    cache = _spec.cache_bytes(workload.model, length, loops, size)
+    cache = formulas.cache_bytes(workload.model, length, loops, size)
     yield Line(
         section, "cache of a row", cache, "bytes", "hardware.cache-bytes", f"{length:,} tokens{_loops(workload)}, {dtype}"
     )

@@ -7,18 +7,16 @@
 Units stand at the end of the keys: GiB and MiB are binary, GB and TFLOP decimal, as data sheets have them.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from looplm.config import parse
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.settings import STRICT, parse, read_toml
 
-_STRICT = ConfigDict(extra="forbid")
 _Kind = TypeVar("_Kind")
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1)]
@@ -28,7 +26,7 @@ SIZES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 """Bytes of a number."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Use:
     """How a run is made on the device."""
 
@@ -47,7 +45,7 @@ class Use:
     """Of the memory, that one run may take."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class KernelBudget:
     """What kernels are built for on the device, and what they may use."""
 
@@ -63,7 +61,7 @@ class KernelBudget:
     stages: _Count
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Profile:
     """One device.
 
@@ -173,16 +171,6 @@ def load_profile(name_or_path: str) -> Profile:
 def parse_file(kind: type[_Kind], path: Path) -> _Kind:
     """A checked dataclass from a TOML file; its `name` is the file's."""
     return parse(kind, {"name": path.stem, **read_toml(path)}, where=str(path))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as tables, or an InputError that says what is wrong with it."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _fields(kind: type) -> list[str]:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
+from looplm.hardware import memory
 from looplm.hardware.profile import SIZES, Precision, Profile, load_profile, profile_names
 from looplm.hardware.units import human
 from looplm.hardware.workload import Workload
-from looplm.spec import oracle
 
-_spec = oracle("hardware")
 MOST_ROWS = 2**20
 """No batch larger than this is looked for."""
 
@@ -34,18 +33,18 @@ def training_peak(workload: Workload, setting: Setting) -> int:
 
     Spec: [hardware.training-peak][].
     """
-    peak: int = _spec.training_peak(
-        workload.model,
-        setting.rows,
-        workload.context_tokens,
-        workload.num_loops,
-        workload.reads,
-        workload.scored_share,
-        SIZES[setting.dtype],
-        setting.recompute,
-        setting.parts,
+    step = memory.Step(
+        model=workload.model,
+        rows=setting.rows,
+        tokens=workload.context_tokens,
+        loops=workload.num_loops,
+        reads=workload.reads,
+        scored_share=workload.scored_share,
+        size=SIZES[setting.dtype],
+        recompute=setting.recompute,
+        parts=setting.parts,
     )
-    return peak
+    return step.peak()
 
 
 def generation_bytes(workload: Workload, rows: int, dtype: Precision) -> int:
@@ -54,8 +53,7 @@ def generation_bytes(workload: Workload, rows: int, dtype: Precision) -> int:
     Spec: [hardware.generation-bytes][].
     """
     length = workload.context_tokens
-    needed: int = _spec.generation_bytes(workload.model, rows, length, length, workload.num_loops, SIZES[dtype])
-    return needed
+    return memory.generation_bytes(workload.model, rows, length, length, workload.num_loops, SIZES[dtype])
 
 
 def largest_training_batch(workload: Workload, profile: Profile, dtype: Precision, recompute: bool) -> int:
@@ -69,8 +67,7 @@ def largest_training_batch(workload: Workload, profile: Profile, dtype: Precisio
         setting = Setting(rows=rows, parts=parts, dtype=dtype, recompute=recompute)
         return training_peak(workload, setting) <= profile.usable_bytes
 
-    most: int = _spec.largest_batch(fits, MOST_ROWS)
-    return most
+    return memory.largest_batch(fits, MOST_ROWS)
 
 
 def largest_generation_batch(workload: Workload, profile: Profile, dtype: Precision) -> int:
@@ -79,8 +76,7 @@ def largest_generation_batch(workload: Workload, profile: Profile, dtype: Precis
     Spec: [hardware.largest-batch][].
     """
     needed = partial(generation_bytes, workload, dtype=dtype)
-    most: int = _spec.largest_batch(lambda rows: needed(rows) <= profile.usable_bytes, MOST_ROWS)
-    return most
+    return memory.largest_batch(lambda rows: needed(rows) <= profile.usable_bytes, MOST_ROWS)
 
 
 def choose(workload: Workload, profile: Profile, *, recompute: bool = False, dtype: Precision | None = None) -> Setting | None:

@@ -1,7 +1,6 @@
 """What is to be run: a model, how long its texts are, how many loops it makes, how many rows a step has.
 
-A size is a file in spec/presets/sizes: a model that can be planned and built. An experiment's preset is one too, with
-its training texts measured.
+A size is a file in spec/presets/sizes: a model that can be planned and built.
 """
 
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from looplm.config import ModelConfig, Preset, load_preset, preset_names
-from looplm.data.addition import ask, problems_of
+from looplm.config import ModelConfig
 from looplm.errors import InputError
 from looplm.hardware.profile import parse_file
 from looplm.resources import resource
@@ -61,8 +59,8 @@ def size_names() -> list[str]:
     return sorted(path.stem for path in resource("spec/presets/sizes").glob("*.toml"))
 
 
-def find_workload(name_or_path: str) -> Workload:
-    """A size or an experiment by its name, or the size in a file that ends in .toml.
+def find_size(name_or_path: str) -> Workload:
+    """A size by its name, or the size in a file that ends in .toml.
 
     Raises:
         InputError: if there is none, or with every mistake in it.
@@ -71,25 +69,4 @@ def find_workload(name_or_path: str) -> Workload:
         return parse_file(Workload, Path(name_or_path))
     if name_or_path in size_names():
         return parse_file(Workload, resource("spec/presets/sizes") / f"{name_or_path}.toml")
-    if name_or_path in preset_names():
-        return workload_of(load_preset(name_or_path))
-    known = ", ".join([*size_names(), *preset_names()])
-    raise InputError(f"There is no size or preset {name_or_path!r}; there are: {known}, or a .toml file.")
-
-
-def workload_of(preset: Preset) -> Workload:
-    """What a step of this preset's training needs at most: its longest texts and its most loops."""
-    nines = "9" * preset.data.max_digits
-    longest = ask(problems_of([(nines, nines)]), preset.data.format, preset.data.mode)
-    tokens, loops = longest.tokens.shape[1], preset.training.max_loops
-    return Workload(
-        name=preset.name,
-        title=preset.title,
-        model=preset.model,
-        context_tokens=tokens,
-        num_loops=loops,
-        batch_size=preset.training.batch_size,
-        first_read=loops // 2 + 1,
-        scored_share=float(longest.asked.float().mean()),
-        train_tokens=preset.training.steps * preset.training.batch_size * tokens,
-    )
+    raise InputError(f"There is no size {name_or_path!r}; there are: {', '.join(size_names())}, or a .toml file.")

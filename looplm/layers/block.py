@@ -9,6 +9,7 @@ from torch.nn.functional import silu
 
 from looplm.config import ModelConfig
 from looplm.layers.attention import Attention, Remember, View
+from looplm.layers.dropout import Dropout
 from looplm.shapes import Float
 
 _NORM_EPS = 1e-6
@@ -69,13 +70,14 @@ class Layer(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = make_norm(config)
         self.mlp = {"gelu": GeluMLP, "swiglu": SwigluMLP}[config.mlp](config)
+        self.attention_dropout, self.mlp_dropout = Dropout(), Dropout()
 
     def forward(
         self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember, readers: int | None = None
     ) -> Annotated[Tensor, Float("B Q D")]:
         """The stream after attention and MLP; only of the first `readers` tokens, if given."""
-        stream = x[:, :readers] + self.attention(self.attention_norm(x), view, remember, readers)
-        return stream + self.mlp(self.mlp_norm(stream))
+        stream = x[:, :readers] + self.attention_dropout(self.attention(self.attention_norm(x), view, remember, readers))
+        return stream + self.mlp_dropout(self.mlp(self.mlp_norm(stream)))
 
 
 class Block(nn.Module):
@@ -91,6 +93,8 @@ class Block(nn.Module):
             if isinstance(module, nn.Linear):
                 adds_to_stream = name.endswith(("attention.out", "mlp.down"))
                 nn.init.normal_(module.weight, std=(0.5 if adds_to_stream else 1.0) / math.sqrt(module.in_features))
+            elif isinstance(module, Dropout):
+                module.site = name
 
     def forward(
         self,

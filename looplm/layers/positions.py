@@ -18,6 +18,9 @@ from looplm.shapes import Bool, Float, Int
 class Positions(nn.Module):
     """No positions: the order of tokens is known through the causal mask alone."""
 
+    sparse_from: float = math.inf
+    """Attention goes column by column where no token sees more than one in so many of all columns; inf: never."""
+
     def embed(self, index: Annotated[Tensor, Int("B T")]) -> Tensor | float:
         """What is added to the embedding of the token at each index: Float[B T D], or 0."""
         return 0.0
@@ -31,8 +34,8 @@ class Positions(nn.Module):
         tokens: Annotated[Tensor, Int("B S")],
         real: Annotated[Tensor, Bool("B S")],
         at: Annotated[Tensor, Int("B T")],
-    ) -> Tensor | None:
-        """What is added to the scores of the tokens in the columns `at` over all: Float[B H T S], or None."""
+    ) -> "PlaceBias | None":
+        """What the scheme says of the scores of the tokens in the columns `at`, or None."""
         return None
 
 
@@ -103,17 +106,17 @@ class RotaryPositions(Positions):
         return Rotation(cos=angle.cos(), sin=angle.sin())
 
 
-class DigitPlace(Positions):
-    """Attention by decimal place: a learned score for how many places apart two digits stand, and a window.
+class PlacePositions(Positions):
+    """Attention by place: a learned score for how many places apart two tokens stand in their runs, and a window.
 
-    The place of a digit is its index in its run of digits, from 1; other tokens have place 0. The score also knows
-    whether both stand in the same run, that is, in the same number. Nothing else tells the model where a token stands,
-    so a carry learned at place 2 is the same carry at place 90. This is a strong, addition-shaped prior, of the family
-    of Abacus embeddings (McLeish et al. 2024, arXiv:2405.17399) and position coupling (Cho et al. 2024,
-    arXiv:2405.20671); unlike both it is a bias on scores and knows differences only.
+    The task says which tokens stand in runs; the place of one is its index in its run, from 1, and that of others is 0.
+    The score also knows whether both stand in the same run. Nothing else tells the model where a token stands, so what is
+    learned at place 2 is the same at place 90. This is a strong prior, of the family of Abacus embeddings (McLeish et al.
+    2024, arXiv:2405.17399) and position coupling (Cho et al. 2024, arXiv:2405.20671); unlike both it is a bias on scores
+    and knows differences only.
 
-    Spec: [architecture.digit-place][], [architecture.digit-place-bias][], [architecture.digit-place-window][],
-    [architecture.digit-place-strict][].
+    Spec: [architecture.place][], [architecture.place-bias][], [architecture.place-window][],
+    [architecture.place-strict][].
     """
 
     scale = 10.0
@@ -123,47 +126,74 @@ class DigitPlace(Positions):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.reach, self.window, self.strict = config.place_reach, config.place_window, config.place_strict
+        self.sparse_from = math.inf if self.window is None else 4.0
         self.table = nn.Parameter(torch.randn(2 * (2 * self.reach + 1) + 1, config.heads) * self.init_std)
-        is_digit = torch.zeros(config.vocab_size, dtype=torch.bool)
-        is_digit[list(config.digit_ids)] = True
-        self.register_buffer("is_digit", is_digit, persistent=False)
-        self.is_digit: Tensor
+        has_place = torch.zeros(config.vocab_size, dtype=torch.bool)
+        has_place[list(config.place_ids)] = True
+        self.register_buffer("has_place", has_place, persistent=False)
+        self.has_place: Tensor
 
     def bias(
         self,
         tokens: Annotated[Tensor, Int("B S")],
         real: Annotated[Tensor, Bool("B S")],
         at: Annotated[Tensor, Int("B T")],
-    ) -> Annotated[Tensor, Float("B H T S")]:
-        """Ten times the table's entry of each pair's bucket; -inf for what is not seen."""
-        digit = self.is_digit[tokens] & real
-        place, run = digit_places(digit, real), (real & ~digit).cumsum(1)
-        apart = place[:, None, :] - place.gather(1, at)[..., None]  # [B, T, S]: the key's place less the query's
-        same_run = run[:, None, :] == run.gather(1, at)[..., None]
-        key_is_digit = digit[:, None, :].expand_as(apart)
-        differences = 2 * self.reach + 1
-        bucket = apart.clamp(-self.reach, self.reach) + self.reach + differences * same_run
-        bucket = torch.where(key_is_digit, bucket, 2 * differences)
-        bias = nn.functional.embedding(bucket, self.table * self.scale)  # [B, T, S, H]
-        if self.window is not None:
-            too_far = key_is_digit & (apart.abs() > self.window)
-            bias = bias.masked_fill(too_far[..., None], -math.inf)
-        if self.strict:
-            outside = key_is_digit & ~digit.gather(1, at)[..., None]
-            bias = bias.masked_fill(outside[..., None], -math.inf)
-        return bias.permute(0, 3, 1, 2)
+    ) -> "PlaceBias":
+        """Ten times the table's entry of each pair's bucket, and the window."""
+        placed = self.has_place[tokens] & real
+        return PlaceBias(self, placed, places_in_runs(placed, real), (real & ~placed).cumsum(1), at)
 
 
-def digit_places(
-    is_digit: Annotated[Tensor, Bool("B S")], real: Annotated[Tensor, Bool("B S")]
+@dataclass(frozen=True)
+class PlaceBias:
+    """What places say of the scores of some queries."""
+
+    scheme: PlacePositions
+    placed: Annotated[Tensor, Bool("B S")]
+    """Tokens that stand in runs."""
+    place: Annotated[Tensor, Int("B S")]
+    run: Annotated[Tensor, Int("B S")]
+    """Which run a token stands in."""
+    at: Annotated[Tensor, Int("B T")]
+    """The columns of the queries."""
+
+    def visible(self) -> Annotated[Tensor, Bool("B T S")]:
+        """What the queries may see; only tokens in runs can be hidden."""
+        hidden = torch.zeros_like(self.placed)[:, None, :]
+        if self.scheme.window is not None:
+            place, key_place = self.place.gather(1, self.at)[..., None], self.place[:, None, :]
+            hidden = (key_place > place + self.scheme.window) | (key_place < place - self.scheme.window)
+        if self.scheme.strict:
+            hidden = hidden | ~self.placed.gather(1, self.at)[..., None]
+        return ~(hidden & self.placed[:, None, :])
+
+    def scores(self, columns: Annotated[Tensor, Int("B T W")] | None = None) -> Annotated[Tensor, Float("B H T W")]:
+        """What is added to the scores of each query over these columns, by default over all."""
+        place, run, placed = (self._of_keys(table, columns) for table in (self.place, self.run, self.placed))
+        reach, differences = self.scheme.reach, 2 * self.scheme.reach + 1
+        apart = place - self.place.gather(1, self.at)[..., None]  # [B, T, W]: the key's place less the query's
+        same_run = run == self.run.gather(1, self.at)[..., None]
+        bucket = apart.clamp(-reach, reach) + reach + differences * same_run
+        bucket = torch.where(placed, bucket, 2 * differences)
+        return nn.functional.embedding(bucket, self.scheme.table * self.scheme.scale).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _of_keys(table: Tensor, columns: Tensor | None) -> Tensor:
+        if columns is None:
+            return table[:, None, :]
+        return table.gather(1, columns.flatten(1)).view(columns.shape)
+
+
+def places_in_runs(
+    has_place: Annotated[Tensor, Bool("B S")], real: Annotated[Tensor, Bool("B S")]
 ) -> Annotated[Tensor, Int("B S")]:
-    """Place of each digit in its run of digits, from 1; 0 for other tokens. Padding is no digit and ends no run.
+    """Place of each token in its run, from 1; 0 for those outside runs. Padding is outside and ends no run.
 
-    Spec: [architecture.digit-place][], [architecture.padding][].
+    Spec: [architecture.place][], [architecture.padding][].
     """
     index = real.cumsum(dim=1)  # among the real tokens
-    run_start = torch.where(real & ~is_digit, index, 0).cummax(dim=1).values
-    return torch.where(is_digit, index - run_start, 0)
+    run_start = torch.where(real & ~has_place, index, 0).cummax(dim=1).values
+    return torch.where(has_place, index - run_start, 0)
 
 
 def make_positions(config: ModelConfig) -> Positions:
@@ -172,6 +202,6 @@ def make_positions(config: ModelConfig) -> Positions:
         return LearnedPositions(config)
     if config.positions == "rope":
         return RotaryPositions(config)
-    if config.positions == "digit-place":
-        return DigitPlace(config)
+    if config.positions == "place":
+        return PlacePositions(config)
     return Positions()

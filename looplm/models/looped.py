@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from looplm.config import ModelConfig, Preset
+from looplm.config import ModelConfig
 from looplm.layers.attention import Remember, View, look, remember_nothing
 from looplm.layers.block import Block, make_norm
+from looplm.layers.dropout import in_loop
 from looplm.layers.positions import make_positions
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule, observe
@@ -27,6 +28,8 @@ Offer = Literal["publish", "carry", "recompute", "no-freeze"]
 """What a halted token shows to others (halting.kv-publish, halting.kv-alternatives)."""
 Hook = Callable[[int, Tensor], Tensor | None]
 """Told the loop and the state after it, Float[B T D]; may give another state to go on with."""
+Noise = Callable[[int, Tensor], Tensor]
+"""Told the loop and the state after it, Float[B T D]; gives the state with noise added."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,6 @@ class LoopLM(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.preset: Preset | None = None
-        """What it was trained as; set by training and loading."""
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         nn.init.normal_(self.embedding.weight, std=config.embedding_std)
         self.positions = make_positions(config)
@@ -80,13 +81,39 @@ class LoopLM(nn.Module):
         signal = config.width if config.loop_signal != "none" else 0
         self.gate = nn.Linear(config.width + signal, 1) if config.gate else None  # drawn last: it changes no other weight
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.embedding.weight.device
+
+    @property
+    def reach(self) -> int | None:
+        """Places that news can travel in one loop, where the positions have a window; None: any distance.
+
+        Spec: [training.due][].
+        """
+        window = self.config.place_window if self.config.positions == "place" else None
+        return None if window is None else window * self.config.layers
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Parameters under weight decay: the token embedding and the projections, not norms, signals or positions.
+
+        Spec: [training.weight-decay][].
+        """
+        linear_layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        return [layer.get_parameter("weight") for layer in (self.embedding, *linear_layers)]
+
+    def blocks(self) -> list[nn.Module]:
+        """The units that may be compiled, computed again in the backward pass, or sharded."""
+        return list(self.block.layers)
+
     def forward(
         self,
         tokens: Annotated[Tensor, Int("B T")],
         num_loops: int,
         first_read: int = 1,
         start: State | None = None,
-        noise: float = 0.0,
+        noise: Noise | None = None,
     ) -> Annotated[Tensor, Float("L B T V")]:
         """Run every token for `num_loops` loops and read the logits after loops `first_read`..`num_loops` of these.
 
@@ -97,28 +124,29 @@ class LoopLM(nn.Module):
             num_loops: at least 1.
             first_read: from 1.
             start: the state to go on from; by default 0, before loop 1.
-            noise: standard deviation of what is added to the state after each loop.
+            noise: adds noise to the state after each loop; by default there is none.
 
         Spec: [architecture.loop][], [training.state-noise][].
         """
         states = self.states(tokens, num_loops, start, noise)
         return torch.stack([self.read(h) for l, h in enumerate(states, 1) if l >= first_read])
 
-    def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: float = 0.0) -> State:
+    def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: Noise | None = None) -> State:
         """The state after `num_loops` loops from 0, to start another pass from."""
         *_, h = self.states(tokens, num_loops, noise=noise)
         return State(h, num_loops)
 
     def states(
-        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, start: State | None = None, noise: float = 0.0
+        self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, start: State | None = None, noise: Noise | None = None
     ) -> Iterator[Tensor]:
         """The state after each of `num_loops` loops; arguments as for the forward pass."""
         x0, view = self.embed(tokens, torch.ones_like(tokens, dtype=torch.bool))
         before = start.loops if start else 0
         h = start.h if start else torch.zeros_like(x0)
         for l in range(before + 1, before + num_loops + 1):
-            h = self.step(h, x0, l, view)
-            h = h + noise * torch.randn_like(h) if noise else h
+            with in_loop(l):
+                h = self.step(h, x0, l, view)
+            h = noise(l, h) if noise else h
             yield h
 
     def embed(
@@ -126,10 +154,14 @@ class LoopLM(nn.Module):
         tokens: Annotated[Tensor, Int("B S")],
         real: Annotated[Tensor, Bool("B S")],
         at: Annotated[Tensor, Int("B T")] | None = None,
+        readers: int | None = None,
     ) -> tuple[Annotated[Tensor, Float("B T D")], View]:
-        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop."""
+        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop.
+
+        Only what the first `readers` of them see, if given.
+        """
         at = columns(tokens) if at is None else at
-        index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype)
+        index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype, readers)
         x0 = self.embedding(tokens.gather(1, at)) + self.positions.embed(index)
         return x0, view
 
@@ -159,7 +191,7 @@ class LoopLM(nn.Module):
         state: Tensor = self.state_norm(self.block(u, view, remember, readers))
         return state
 
-    def read(self, h: Annotated[Tensor, Float("B T D")]) -> Annotated[Tensor, Float("B T V")]:
+    def read(self, h: Annotated[Tensor, Float("... D")]) -> Annotated[Tensor, Float("... V")]:
         """Logits of each next token, through the embedding's own weights.
 
         Spec: [architecture.tied-head][].
@@ -196,7 +228,7 @@ class LoopLM(nn.Module):
         """Let each token think until its halting rule says stop: the plain way, which computes every token at every loop.
 
         With a cache, `tokens` continue the tokens that it holds, and are added to it. All tokens at once, or one at a
-        time through a cache, give the same states (halting.kv-publish). `looplm.thinking` gives them too, faster.
+        time through a cache, give the same states (halting.kv-publish). `looplm.think.batched` gives them too, faster.
 
         Args:
             tokens: ids.

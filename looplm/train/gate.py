@@ -7,17 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, cross_entropy
 
-from looplm.config import GateConfig, Preset
-from looplm.data.addition import ask
-from looplm.data.addition_sets import draw_training
+from looplm.draws import Draw
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
+from looplm.train.config import GateConfig
+from looplm.train.recipe import Recipe
 
-_SEED_OF_GATE = 1_000_003
-"""Added to the run's seed, so that a gate does not see the model's own training problems in their order."""
 
-
-def train_gate(model: LoopLM, preset: Preset, seed: int) -> Iterator[float]:
+def train_gate(model: LoopLM, recipe: Recipe, seed: int) -> Iterator[float]:
     """Train the gate's weights and no others, a step each time the iterator is asked; gives the losses.
 
     The model runs as it will be used, without noise and from the state 0, and its answer tokens are scored after every
@@ -25,20 +22,18 @@ def train_gate(model: LoopLM, preset: Preset, seed: int) -> Iterator[float]:
 
     Spec: [training.gate][].
     """
-    config = preset.gate
-    assert config is not None and model.gate is not None
-    device, generator = model.embedding.weight.device, torch.Generator().manual_seed(seed + _SEED_OF_GATE)
+    config, rows = recipe.gate, range(recipe.training.batch_size)
+    assert config is not None and model.gate is not None, "the recipe has asked"
     optimizer = torch.optim.Adam(model.gate.parameters(), lr=config.learning_rate)
-    for _ in range(config.steps):
-        problems = draw_training(preset.training.batch_size, preset.data, generator)
-        asked = ask(problems, preset.data.format, preset.data.mode).to(device)
+    for step in range(config.steps):
+        batch = recipe.task.batch(rows, Draw(seed, "problems of the gate", step)).to(model.device)
         with torch.no_grad():
-            states = list(model.states(asked.tokens, config.max_loops))
+            states = list(model.states(batch.tokens, config.max_loops))
             logits = torch.stack([model.read(h) for h in states])
         given = [model.halt_prob(h, l) for l, h in enumerate(states, 1)]
         halt_prob = torch.stack([probability for probability in given if probability is not None])
         optimizer.zero_grad()
-        loss = gate_loss(halt_prob, logits, asked.targets, asked.asked, config)
+        loss = gate_loss(halt_prob, logits, batch.targets, batch.scored, config)
         loss.backward()
         optimizer.step()
         yield loss.item()

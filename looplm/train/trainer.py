@@ -1,23 +1,28 @@
-"""One training loop for every body and recipe."""
+"""One training loop for every task, body and recipe."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader, Dataset
 
-from looplm.config import Preset, TrainingConfig
-from looplm.data.addition import SLOT, Questions, ask
-from looplm.data.addition_sets import draw_training
-from looplm.hardware.execution import Execution
-from looplm.models.looped import LoopLM, State
-from looplm.models.static import build_model
-from looplm.train.loss import answer_loss, targets_by_loop
-from looplm.train.parts import backward_in_parts
-from looplm.train.schedule import LoopPlan, draw_plan, learning_rate
+from looplm.draws import Draw, seeded
+from looplm.layers.dropout import dropping
+from looplm.models import build_model
+from looplm.models.looped import LoopLM
+from looplm.task import Batch, Task
+from looplm.train.config import TrainingConfig
+from looplm.train.execution import Execution
+from looplm.train.loops import LoopPlan, draw_plan, starting_state, state_noise
+from looplm.train.objective import Objective, make_objective
+from looplm.train.optimizer import load_moments, make_optimizer, moments
+from looplm.train.recipe import Recipe
+
+_VALIDATION_ROWS, _VALIDATION_SEED = 64, 7
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Step:
     step: int
     """From 1."""
     loss: float
-    """Nats per answer token."""
+    """Nats per scored token."""
     learning_rate: float
     grad_norm: float
     """Before clipping."""
@@ -35,95 +40,183 @@ class Step:
     tokens: int
     """Trained on so far, padding included."""
     elapsed_s: float
+    """Of training, in all sessions."""
+    validation_loss: float | None = None
+    """Nats per answer token of held-out problems, at steps that look at them."""
 
 
-def train(preset: Preset, seed: int, device: torch.device, execution: Execution | None = None) -> tuple[LoopLM, Iterator[Step]]:
-    """A fresh model, and its training, one step each time the iterator is asked.
+class Trainer:
+    """A model in training; each step follows from the seed and the step's number alone.
 
-    Weights, problems and loop counts all follow from the seed, so two runs on one machine with the same number of
-    threads and the same execution give the same weights, bit for bit.
-
-    Spec: [training.deterministic][].
+    Spec: [training.deterministic][], [training.keyed-randomness][].
     """
-    execution = execution or Execution()
-    torch.manual_seed(seed)
-    model = execution.prepare(build_model(preset.model).to(device))
-    model.preset = preset
-    return model, _steps(model, preset, torch.Generator().manual_seed(seed), execution)
 
+    def __init__(
+        self, recipe: Recipe, seed: int, device: torch.device | None = None, execution: Execution | None = None
+    ) -> None:
+        self.recipe, self.seed = recipe, seed
+        self.config, self.task = recipe.training, recipe.task
+        self.execution = execution or Execution()
+        with seeded(Draw(seed, "weights")):
+            model = build_model(recipe.model)
+        self.model: LoopLM = self.execution.prepare(model.to(device or torch.device("cpu")).train())
+        self.optimizer = make_optimizer(self.model, self.config)
+        self.scaler = torch.amp.GradScaler(self.model.device.type, enabled=self.execution.dtype == "float16")
+        self.steps_done = self.tokens = 0
+        self.elapsed_s = 0.0
+        self._batches: Iterator[Batch] | None = None
 
-def _steps(model: LoopLM, preset: Preset, generator: torch.Generator, execution: Execution) -> Iterator[Step]:
-    config = preset.training
-    optimizer = make_optimizer(model, config)
-    device = model.embedding.weight.device
-    seen, began = 0, time.perf_counter()
-    for step in range(config.steps):
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
+    def draw(self, stream: str) -> Draw:
+        """The key of what the coming step draws for some use."""
+        return Draw(self.seed, stream, self.steps_done)
+
+    def step(self) -> Step:
+        """Take one step of the optimizer.
+
+        Raises:
+            FloatingPointError: if the gradient is not finite; the step is not taken.
+        """
+        began = time.perf_counter()
+        rate = self.config.schedule(self.steps_done, self.config.steps)
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        asked = ask(draw_training(config.batch_size, preset.data, generator), preset.data.format, preset.data.mode).to(device)
-        plan = draw_plan(config, generator)
-        with execution.products(device):
-            start = made_state(model, asked.tokens, plan, generator, config.state_noise)
-        optimizer.zero_grad()
-        loss_of = partial(_loss_of, model, asked, plan, start, config, execution)
-        loss = backward_in_parts(asked.asked, execution.parts, loss_of)
-        grad_norm = clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        if not bool(torch.isfinite(grad_norm)):
-            raise FloatingPointError(f"step {step + 1}: the gradient is {grad_norm.item()}; the step was not taken.")
-        optimizer.step()
-        seen += asked.tokens.numel()
-        yield Step(step + 1, loss, rate, grad_norm.item(), plan.num_loops, seen, time.perf_counter() - began)
+        batch = self._next_batch().to(self.model.device)
+        plan = draw_plan(self.config, self.draw("loops"))
+        self.optimizer.zero_grad()
+        loss = self.backward(batch, plan)
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm).item()
+        if not self.scaler.is_enabled() and not torch.isfinite(torch.tensor(grad_norm)):
+            raise FloatingPointError(f"step {self.steps_done + 1}: the gradient is {grad_norm}; the step was not taken.")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.steps_done += 1
+        self.tokens += batch.tokens.numel()
+        validation = None
+        if self.config.validate_every and self.steps_done % self.config.validate_every == 0:
+            validation = self.validation_loss()
+        self.elapsed_s += time.perf_counter() - began
+        return Step(self.steps_done, loss, rate, grad_norm, plan.num_loops, self.tokens, self.elapsed_s, validation)
+
+    def backward(self, batch: Batch, plan: LoopPlan, rows: range | None = None) -> float:
+        """Add the gradient of the batch's mean loss, or of the share that some of its rows have in it; gives that loss.
+
+        The batch is cut into the execution's parts; parts, or the slices of several ranks, add up to the same gradient.
+
+        Spec: [hardware.parts][], [training.keyed-randomness][].
+        """
+        objective = make_objective(batch, plan, self.config, self.model.reach, self.task.vocabulary.unknown)
+        passed = (self.model, batch, objective, plan, self.config, self.execution)
+        return add_gradient(*passed, draw=self.draw, rows=rows or range(len(batch)), scale=self.scaler.scale)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Nats per answer token of held-out problems of the smallest size, after the most loops of training."""
+        name, size = next(iter(self.task.suites)), min(self.recipe.evaluation.sizes)
+        held_out = self.task.suite(name, size, _VALIDATION_ROWS, _VALIDATION_SEED).to(self.model.device)
+        loops = self.config.max_loops
+        plain = replace(self.config, before_due="scored", label_smoothing=0.0)
+        objective = make_objective(held_out, LoopPlan(loops, loops), plain, self.model.reach)
+        *_, h = self.model.states(held_out.tokens, loops)
+        return objective.loss(0, h, slice(None), self.model.read).item()
+
+    def _next_batch(self) -> Batch:
+        if self.execution.workers == 0:
+            return _Steps(self.task, self.config.batch_size, self.seed)[self.steps_done]
+        if self._batches is None:
+            self._batches = iter(
+                DataLoader(
+                    _Steps(self.task, self.config.batch_size, self.seed),
+                    batch_size=None,
+                    sampler=range(self.steps_done, self.config.steps),
+                    num_workers=self.execution.workers,
+                    prefetch_factor=self.execution.prefetch,
+                )
+            )
+        return next(self._batches)
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """All that a step depends on beside recipe, seed and execution: tensors by name, and plain numbers."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": moments(self.model, self.optimizer),
+            "progress": {
+                "steps": self.steps_done,
+                "tokens": self.tokens,
+                "elapsed_s": self.elapsed_s,
+                "scaler": self.scaler.state_dict(),
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        load_moments(self.model, self.optimizer, state["optimizer"])
+        progress = state["progress"]
+        self.steps_done, self.tokens, self.elapsed_s = progress["steps"], progress["tokens"], progress["elapsed_s"]
+        if progress["scaler"]:
+            self.scaler.load_state_dict(progress["scaler"])
+        self._batches = None
 
 
-def _loss_of(
+def add_gradient(
     model: LoopLM,
-    asked: Questions,
+    batch: Batch,
+    objective: Objective,
     plan: LoopPlan,
-    start: State | None,
     config: TrainingConfig,
     execution: Execution,
-    rows: slice,
-) -> Tensor:
-    """The loss of some rows of the batch."""
-    with execution.products(asked.tokens.device):
-        before = start and State(start.h[rows], start.loops)
-        logits = model(asked.tokens[rows], plan.num_loops, plan.first_scored, before, config.state_noise)
-        targets = asked.targets[rows]
-        if config.not_known_yet:
-            assert asked.distance is not None, "a preset that says so asks in parallel"
-            if plan.stale:
-                targets = targets_by_loop(targets, asked.distance[rows], 1, plan.num_loops)
-            else:
-                targets = targets_by_loop(targets, asked.distance[rows], plan.before + 1, plan.before + plan.num_loops, SLOT)
-            targets = targets[plan.first_scored - 1 :]
-        return answer_loss(logits, targets, asked.asked[rows])
+    *,
+    draw: Callable[[str], Draw],
+    rows: range,
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> float:
+    """Add the gradient of the share that some rows have in a batch's mean loss, part by part; gives that share.
 
-
-@torch.no_grad()
-def made_state(model: LoopLM, tokens: Tensor, plan: LoopPlan, generator: torch.Generator, noise: float = 0.0) -> State | None:
-    """The state that a restart starts from, without gradient; None for the state 0.
-
-    Spec: [training.restarts][].
+    Args:
+        model: in training.
+        batch: the whole one, from which restarts take other problems' states.
+        objective: of the batch.
+        plan: of the batch.
+        config: of the training.
+        execution: into how many parts the rows are cut, and how products are computed.
+        draw: gives the key of each use of randomness.
+        rows: of the batch.
+        scale: of a loss, before its gradient is taken.
     """
-    if plan.before == 0:
-        return None
-    rows = torch.randperm(len(tokens), generator=generator).to(tokens.device) if plan.stale else slice(None)
-    return model.settle(tokens[rows], plan.before, noise)
+    size, loss = -(-len(rows) // execution.parts), 0.0
+    for start in range(rows.start, rows.stop, size):
+        part = slice(start, min(start + size, rows.stop))
+        numbers = list(range(part.start, part.stop))
+        with execution.products(model.device):
+            before = starting_state(model, batch.tokens, plan, config, draw("restart"), part)
+            noise = state_noise(config.state_noise, draw("noise"), numbers)
+            with dropping(config.dropout, draw("dropout"), numbers):
+                states = model.states(batch.tokens[part], plan.num_loops, before, noise)
+                losses = [
+                    objective.loss(l - plan.first_scored, h, part, model.read)
+                    for l, h in enumerate(states, 1)
+                    if l >= plan.first_scored
+                ]
+        whole = torch.stack(losses).sum()
+        del losses, states, before
+        scale(whole).backward()
+        loss += whole.item()
+        del whole
+    return loss
 
 
-def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on the token embedding and the linear weights only, not on norms, signals or positions.
+class _Steps(Dataset[Batch]):
+    """The batch of each step, from 0."""
 
-    Spec: [training.weight-decay][].
-    """
-    matrices = {id(model.embedding.weight)} | {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in model.parameters():
-        groups[id(parameter) in matrices].append(parameter)
-    return torch.optim.AdamW(
-        [{"params": groups[True], "weight_decay": config.weight_decay}, {"params": groups[False], "weight_decay": 0.0}],
-        lr=config.peak_learning_rate,
-        betas=(config.beta1, config.beta2),
-        foreach=True,
-    )
+    def __init__(self, task: Task, batch_size: int, seed: int) -> None:
+        self.task, self.batch_size, self.seed = task, batch_size, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.task.batch(range(self.batch_size), Draw(self.seed, "problems", step))
+
+
+def run_steps(trainer: Trainer) -> Iterator[Step]:
+    """The steps that are left, one each time the iterator is asked."""
+    while trainer.steps_done < trainer.config.steps:
+        yield trainer.step()

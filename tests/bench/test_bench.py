@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from kernel_cases import SIMPLE, Case, cases, fresh, read
 from looplm_kernels.loop import loop
 
@@ -14,6 +15,7 @@ from looplm.bench.torch_loop import TorchLoop
 from looplm.cli import main
 from looplm.cli.bench import _line
 from looplm.errors import InputError
+from looplm.spec import oracle
 
 
 @given(cases(batch=3, longest=8, dtype=torch.float64, kinds=SIMPLE))
@@ -87,6 +89,22 @@ def test_a_tile_reads_its_weights_until_its_slowest_row_has_halted() -> None:
     flop, moved = work(weights, torch.tensor([2] * 16 + [1, 3]))
     assert moved == 2 * (per_tile + 16 * per_row) + 3 * (per_tile + 2 * per_row)
     assert flop == (2 * 16 + 4) * (2 * per_tile / 4 + 4 * 32 * (PROMPT + 1))
+
+
+@pytest.mark.spec("kernels.flops", "kernels.bytes")
+@given(
+    st.sampled_from([24, 32, 64]),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.lists(st.integers(1, 12), min_size=1, max_size=40),
+)
+def test_work_is_counted_as_in_the_spec(width: int, gated: bool, dtype: torch.dtype, loops: list[int]) -> None:
+    weights, _ = draw(Setting(width, 1, halting=False), "cpu", dtype, loops=1)
+    weights = weights if gated else replace(weights, gate=None)
+    rules, sizes = oracle("kernels"), (width, len(weights.up), len(weights.embedding), gated)
+    tiles = [loops[start : start + 16] for start in range(0, len(loops), 16)]
+    read = [max(tile) * rules.bytes_per_loop(*sizes, rows=len(tile), seen=PROMPT + 1, size=dtype.itemsize) for tile in tiles]
+    assert work(weights, torch.tensor(loops)) == (sum(loops) * rules.flops_per_loop(*sizes, seen=PROMPT + 1), sum(read))
 
 
 def test_what_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,9 @@ from built_site import SITE
 from playwright.sync_api import Page, expect
 
 import looplm
-from looplm.config import HaltingConfig
-from looplm.data.addition_sets import TestKind
-from looplm.data.addition_sets import test_set as draw_sums
-from looplm.evaluate.trace import trace_sum
+from looplm.loop.halting import ByRole, as_table, name_of, parse_halting
+from looplm.tasks.addition.sets import test_set as draw_sums
+from looplm.think.trace import trace_text
 
 NEAR = 1e-4
 """Double sums in the page, single ones in the package: probabilities may differ by less than this."""
@@ -28,7 +27,7 @@ def open_page(tab: Page, language: str = "en") -> Page:
 
 def sums() -> list[str]:
     """Drawn sums of 1 to 12 digits, of both kinds, and some with operands of different lengths."""
-    kinds: tuple[TestKind, ...] = ("uniform", "carry-heavy")
+    kinds = ("uniform", "carry-heavy")
     drawn = [pair for kind in kinds for n in (1, 3, 8, 12) for pair in draw_sums(kind, n, 4, 11).numbers()]
     uneven = [(a[: 1 + i % 3], b) for i, (a, b) in enumerate(draw_sums("uniform", 9, 4, 12).numbers())]
     return ["+".join(pair) for pair in [*drawn, *uneven, ("99999999", "1"), ("0", "0")]]
@@ -43,10 +42,11 @@ def solved_in_page(tab: Page, adder: str, problems: list[str], halting: dict[str
     return found
 
 
-def settings(model: Any, changes: dict[str, Any] | None) -> HaltingConfig:
+def settings(trained: looplm.Trained, changes: dict[str, Any] | None) -> ByRole:
     """The adder's own halting, with another rule for the answer."""
-    own = model.preset.halting
-    return own if changes is None else HaltingConfig(max_loops=own.max_loops, prompt=own.prompt, **changes)
+    own = trained.recipe.halting
+    changed = {"max_loops": own.max_loops, "prompt": as_table(own.prompt), **(changes or {})}
+    return own if changes is None else parse_halting(changed, where="this halting")
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,13 @@ def test_the_page_thinks_as_the_package_does(tab: Page, adder: str, changes: dic
     Sums in which a decision hung by less than the difference of both arithmetics are left out, and must be few.
     """
     torch.set_num_threads(1)
-    model = looplm.load(adder)
-    config = settings(model, changes)
-    as_script = None if changes is None else {"max_loops": config.max_loops, **changes}
-    if as_script is not None and config.prompt is not None:
-        prompt = config.prompt
-        as_script["prompt"] = {"rule": prompt.rule, "max_loops": prompt.max_loops, "epsilon": prompt.epsilon}
+    trained = looplm.load(adder)
+    config = settings(trained, changes)
+    as_script = None if changes is None else as_table(config)
     problems = sums()
     left_out, farthest = 0, 0.0
     for problem, here in zip(problems, solved_in_page(open_page(tab), adder, problems, as_script), strict=True):
-        there = trace_sum(model, problem, config)
+        there = trace_text(trained.model, trained.recipe.task, problem, config)
         same_loops = [token["loops"] for token in here["tokens"]] == [token.loops_taken for token in there.tokens]
         if not same_loops and is_close_call(there.tokens, config):
             left_out += 1
@@ -92,12 +89,15 @@ def test_the_page_thinks_as_the_package_does(tab: Page, adder: str, changes: dic
                 farthest = max([farthest, *(abs(x - y) for x, y in zip(a, b, strict=True))])
     assert farthest < NEAR
     assert left_out <= len(problems) // 50
-    print(f"{adder}, {config.rule}: {len(problems) - left_out} sums, farthest {farthest:.1e}; {left_out} close calls left out")
+    print(
+        f"{adder}, {name_of(config.answer)}: {len(problems) - left_out} sums, farthest {farthest:.1e}; {left_out} close calls left out"
+    )
 
 
-def is_close_call(tokens: list[Any], config: HaltingConfig) -> bool:
+def is_close_call(tokens: list[Any], config: ByRole) -> bool:
     """Whether a probability or a change came within NEAR of a bound of the rules."""
-    bounds = [config.threshold, config.epsilon, config.prompt.epsilon if config.prompt else None]
+    tables = (as_table(config.answer), as_table(config.prompt))
+    bounds = [table.get(name) for table in tables for name in ("threshold", "epsilon")]
     seen = [value for token in tokens for value in (*token.confidences, *token.changes)]
     return any(abs(value - bound) < NEAR for bound in bounds if bound is not None for value in seen)
 

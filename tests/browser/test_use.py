@@ -30,7 +30,7 @@ def search(tab: Page, language: str, words: str) -> list[str]:
         ("en", "publish", "spec/halting.html#halting.kv-publish"),
         ("en", "taken", "spec/halting.html#halting.loops-taken"),
         ("en", "argmaxes", "spec/halting.html#halting.two-equal-argmaxes"),
-        ("en", "argmaxes", "api/model.html#looplm.loop.halting.TwoEqualArgmaxes"),
+        ("en", "argmaxes", "api/model.html#looplm.loop.halting.two_equal_argmaxes.TwoEqualArgmaxes"),
         ("en", "halting.freeze", "spec/halting.html#halting.freeze"),
     ],
 )

@@ -12,9 +12,9 @@ import render
 import stage
 import vendor
 
-from looplm.evaluate.accuracy import TEST_KINDS, Cell
-from looplm.experiments.results import make_summary
-from looplm.spec_check import Row
+from looplm.evaluate.scores import Cell
+from looplm.runs.results import make_summary
+from looplm.spec.check import Row
 
 ROOT = Path(__file__).parents[2]
 PAIRS = list(parity.pairs(ROOT))
@@ -81,8 +81,9 @@ def test_missing_results_are_said_and_not_invented() -> None:
 
 
 def test_results_are_rendered_from_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = [Cell(kind, 5, 100, 99, 2.5, 40.0, 0.1).as_json() for kind in TEST_KINDS]
-    result = {"preset": "mine", "title": "mine", "seed": 0, "parameters": 1, "trained_digits": [1, 4], "cells": cells}
+    cells = [Cell(kind, 5, 100, 99, 2.5, 40.0, 0.1).as_json() for kind in ("uniform", "carry-heavy")]
+    result = {"preset": "mine", "title": "mine", "seed": 0, "parameters": 1, "cells": cells}
+    result |= {"task": "addition", "axis": "digits", "trained_sizes": [1, 4]}
     (tmp_path / "mine.json").write_text(json.dumps(make_summary([result])), encoding="utf-8")
     monkeypatch.setattr(render, "resource", lambda name: tmp_path)
     english, korean = render.results("mine", "en"), render.results("mine", "ko")

@@ -98,7 +98,7 @@ def test_each_page_leads_to_itself_in_the_other_language(site: Path) -> None:
 def test_a_clause_and_its_code_and_its_test_lead_to_each_other(site: Path) -> None:
     for folder in (site, site / "ko"):
         clause = read(folder / "spec" / "halting.html").links
-        assert "../api/model.html#looplm.loop.halting.Fixed" in clause
+        assert "../api/model.html#looplm.loop.halting.fixed.Fixed" in clause
         assert any(link.startswith("../tests.html#tests.loop.test_halting.") for link in clause)
         assert "../spec/halting.html#halting.fixed" in read(folder / "api" / "model.html").links
         assert "spec/halting.html#halting.fixed" in read(folder / "tests.html").links
@@ -108,7 +108,7 @@ def test_a_clause_and_its_code_and_its_test_lead_to_each_other(site: Path) -> No
 @pytest.mark.slow
 def test_a_wrong_id_fails_the_build_wherever_it_stands(site: Path) -> None:
     folder = copy_of(site.parents[1] / "wrong")
-    names = {"docs/index.md": "index", "looplm/loop/halting.py": "docstring", "examples/01_one_loop.py": "walkthrough"}
+    names = {"docs/index.md": "index", "looplm/loop/halting/fixed.py": "docstring", "examples/01_one_loop.py": "walkthrough"}
     for name, id in names.items():
         right = (folder / name).read_text(encoding="utf-8")
         wrong = re.sub(r"\[halting\.[a-z-]+\]\[\]", f"[halting.{id}][]", right, count=1)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import VOCABULARY, model_configs
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 from typeguard import suppress_type_checks
 
+from looplm.bench import hardware
 from looplm.config import ModelConfig
-from looplm.experiments import hardware
-from looplm.generate import generate
 from looplm.hardware.live import LiveBytes
 from looplm.hardware.plan import decode_speed, make_plan, prefill_speed, training_speed, with_loops
 from looplm.hardware.profile import load_profile, profile_names
@@ -28,14 +28,15 @@ from looplm.hardware.setting import (
     largest_training_batch,
     training_peak,
 )
-from looplm.hardware.workload import Workload, find_workload, size_names
+from looplm.hardware.workload import Workload, size_names
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import Fixed
-from looplm.models.static import build_model
+from looplm.loop.halting.fixed import Fixed
+from looplm.models import build_model
 from looplm.resources import resource
 from looplm.spec import clauses, oracle
-from looplm.thinking import Thinking
-from looplm.train.loss import answer_loss
+from looplm.think.batched import Thinking
+from looplm.think.generate import generate
+from looplm.train.workloads import find_workload
 
 spec = oracle("hardware")
 
@@ -76,7 +77,7 @@ def test_parameters_are_the_built_models(config: ModelConfig) -> None:
 @pytest.mark.spec("hardware.forward-flops", "hardware.training-flops")
 @given(model_configs(), st.integers(1, 3), st.integers(2, 8), st.integers(1, 4), st.booleans())
 def test_flops_are_those_that_pytorch_counts(config: ModelConfig, rows: int, tokens: int, loops: int, recompute: bool) -> None:
-    from looplm.hardware.execution import Execution
+    from looplm.train.execution import Execution
 
     loops = 1 if config.body == "static" else loops
     first = loops // 2 + 1
@@ -89,7 +90,7 @@ def test_flops_are_those_that_pytorch_counts(config: ModelConfig, rows: int, tok
     reads = loops - first + 1
     assert counter.get_total_flops() == rows * spec.forward_flops(config, tokens, tokens, loops, reads)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
-        answer_loss(logits, text, torch.ones_like(text, dtype=torch.bool)).backward()
+        cross_entropy(logits.flatten(0, 2), text.expand(len(logits), -1, -1).flatten()).backward()
     step = counter.get_total_flops() + backward.get_total_flops()
     expected = rows * spec.training_flops(config, tokens, loops, reads, recompute)
     if recompute:  # PyTorch stops recomputing once it has what it needs: before the layer's last product
@@ -165,16 +166,15 @@ def test_other_ways_to_train_are_predicted_within_a_quarter(drawn: tuple[Workloa
 
 @pytest.mark.spec("hardware.training-peak")
 def test_the_trainer_itself_peaks_where_it_is_predicted() -> None:
-    from looplm.config import load_preset
-    from looplm.train.trainer import train
+    from looplm.train.recipe import load_recipe
+    from looplm.train.trainer import Trainer
 
-    preset = load_preset("first-light", steps=4)
-    preset = replace(preset, training=replace(preset.training, min_loops=6))
-    model, steps = train(preset, 0, torch.device("cpu"))
-    next(steps)
+    trainer = Trainer(load_recipe("first-light", {"training": {"steps": 4, "min_loops": 6}}), 0)
+    model = trainer.model
+    trainer.step()
     gradients = (parameter.grad for parameter in model.parameters() if parameter.grad is not None)
     with suppress_type_checks(), LiveBytes(chain(model.parameters(), gradients)) as live:
-        next(steps)
+        trainer.step()
     moments = 8 * sum(parameter.numel() for parameter in model.parameters())
     assert training_peak(find_workload("first-light"), Setting(rows=96)) == pytest.approx(live.peak + moments, rel=0.1)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from looplm.config import as_table
 from looplm.errors import InputError
 from looplm.hardware import detect
 from looplm.hardware.profile import KernelBudget, Profile, Use, load_profile, profile_names
-from looplm.hardware.workload import find_workload, size_names
-from looplm.models.static import build_model
+from looplm.models import build_model
+from looplm.settings import as_table
+from looplm.train.workloads import find_workload, size_names
 
 MINE = """
 title = "my card"
@@ -164,9 +164,9 @@ def test_the_korean_sizes_are_the_plans(
 
 
 def test_every_size_is_valid_and_its_name_is_free() -> None:
-    from looplm.config import preset_names
+    from looplm.train.recipe import recipe_names
 
-    assert not set(size_names()) & set(preset_names())
+    assert not set(size_names()) & set(recipe_names())
     for name in size_names():
         assert find_workload(name).name == name
     looped = {name: find_workload(name) for name in size_names() if name.startswith("looplm")}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.config import ModelConfig
-from looplm.layers.positions import DigitPlace, RotaryPositions, digit_places, make_positions
+from looplm.layers.positions import PlacePositions, RotaryPositions, make_positions, places_in_runs
 from looplm.spec import oracle
 
 architecture = oracle("architecture")
@@ -16,23 +16,29 @@ def config(positions: str, **more: object) -> ModelConfig:
     return ModelConfig(vocab_size=15, width=8, heads=2, mlp_width=8, positions=positions, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.spec("architecture.digit-place")
+@pytest.mark.spec("architecture.place")
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4))
-def test_digit_places_match_the_spec(rows: list[list[bool]]) -> None:
-    assert digit_places(torch.tensor(rows), torch.ones(len(rows), 7, dtype=torch.bool)).tolist() == [
+def test_places_match_the_spec(rows: list[list[bool]]) -> None:
+    assert places_in_runs(torch.tensor(rows), torch.ones(len(rows), 7, dtype=torch.bool)).tolist() == [
         architecture.places(row) for row in rows
     ]
 
 
-@pytest.mark.spec("architecture.digit-place-bias", "architecture.digit-place-window", "architecture.digit-place-strict")
+def dense(scheme: PlacePositions, tokens: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Scores over all columns, -inf for what is not seen: [B, H, T, S]."""
+    bias = scheme.bias(tokens, torch.ones_like(tokens, dtype=torch.bool), at)
+    return bias.scores().masked_fill(~bias.visible()[:, None], -torch.inf)
+
+
+@pytest.mark.spec("architecture.place-bias", "architecture.place-window", "architecture.place-strict")
 @given(
     st.lists(st.integers(0, 14), min_size=1, max_size=10), st.integers(1, 3), st.sampled_from([None, 0, 1, 2]), st.booleans()
 )
-def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None, strict: bool) -> None:
+def test_place_scores_match_the_spec(tokens: list[int], reach: int, window: int | None, strict: bool) -> None:
     settings = {"place_reach": reach, "place_window": window, "place_strict": strict}
-    scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), **settings))
+    scheme = PlacePositions(config("place", place_ids=tuple(range(10)), **settings))
     assert len(scheme.table) == architecture.bucket(0, 0, False, False, reach) + 1, "no entry without a bucket"
-    bias = scheme.bias(torch.tensor([tokens]), torch.ones(1, len(tokens), dtype=torch.bool), torch.arange(len(tokens))[None])
+    bias = dense(scheme, torch.tensor([tokens]), torch.arange(len(tokens))[None])
     digit = [token < 10 for token in tokens]
     place, run = architecture.places(digit), [digit[: i + 1].count(False) for i in range(len(digit))]
     for q in range(len(tokens)):
@@ -44,13 +50,12 @@ def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window
             torch.testing.assert_close(bias[0, :, q, k], expected)
 
 
-@pytest.mark.spec("architecture.digit-place-bias")
+@pytest.mark.spec("architecture.place-bias")
 def test_scores_of_some_queries_are_their_rows_of_the_whole() -> None:
-    scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), place_window=1))
+    scheme = PlacePositions(config("place", place_ids=tuple(range(10)), place_window=1))
     tokens = torch.randint(0, 15, (2, 9))
-    real = torch.ones_like(tokens, dtype=torch.bool)
-    whole = scheme.bias(tokens, real, torch.arange(9).expand(2, -1))
-    some = scheme.bias(tokens, real, torch.tensor([[7, 1, 1], [0, 8, 3]]))
+    whole = dense(scheme, tokens, torch.arange(9).expand(2, -1))
+    some = dense(scheme, tokens, torch.tensor([[7, 1, 1], [0, 8, 3]]))
     torch.testing.assert_close(some[0], whole[0][:, [7, 1, 1]])
     torch.testing.assert_close(some[1], whole[1][:, [0, 8, 3]])
 

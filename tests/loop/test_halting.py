@@ -4,15 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import simple_rules
 from torch import Tensor
 
-from looplm.config import HaltingConfig, RuleConfig, load_preset, parse
 from looplm.errors import InputError
-from looplm.loop.halting import ByRole, Confidence, Evidence, Fixed, HaltingRule, make_halting, observe
+from looplm.loop.halting import ByRole, Evidence, HaltingRule, observe, parse_halting
+from looplm.loop.halting.confidence import Confidence
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.gate import Gate
+from looplm.settings import as_table, parse
 from looplm.spec import oracle
+from looplm.train.recipe import Recipe, load_recipe
 
 halting = oracle("halting")
 
@@ -35,8 +39,11 @@ def loops_taken(rule: HaltingRule, history: list[Evidence]) -> list[int]:
 def history_of(*tokens: tuple[list[int], list[float], list[float]]) -> list[Evidence]:
     """Guesses, confidences and changes of each token, as evidence after each loop."""
     width = len(tokens)
-    columns = [torch.tensor([list(values) for values in zip(*kind, strict=True)]) for kind in zip(*tokens, strict=True)]
-    guess, confidence, change = columns  # each [L, T]
+    columns = [
+        torch.tensor([list(values) for values in zip(*kind, strict=True)], dtype=torch.float64)
+        for kind in zip(*tokens, strict=True)
+    ]
+    guess, confidence, change = columns[0].long(), columns[1], columns[2]  # each [L, T]
     yes = torch.ones(1, width, dtype=torch.bool)
     before: tuple[Tensor, Tensor] = (torch.full((1, width), -1), torch.zeros(1, width))
     made = []
@@ -60,8 +67,11 @@ def history_of(*tokens: tuple[list[int], list[float], list[float]]) -> list[Evid
     return made
 
 
-def config(rule: str, most: int, least: int, **more: Any) -> HaltingConfig:
-    return HaltingConfig(rule=rule, max_loops=max(most, least), min_loops=min(most, least), **more)  # type: ignore[arg-type]
+def named(rule: str, most: int, least: int, **more: Any) -> ByRole:
+    """The rule that a recipe makes of these settings."""
+    return parse_halting(
+        {"rule": rule, "max_loops": max(most, least), "min_loops": min(most, least), **more}, where="this halting"
+    )
 
 
 bounds = st.tuples(st.integers(1, LOOPS), st.integers(1, LOOPS))
@@ -70,7 +80,7 @@ bounds = st.tuples(st.integers(1, LOOPS), st.integers(1, LOOPS))
 @pytest.mark.spec("halting.fixed", "halting.at-least-one-loop")
 @given(guesses, bounds)
 def test_fixed_halts_at_the_last_loop(row: list[int], most_and_least: tuple[int, int]) -> None:
-    rule = make_halting(config("fixed", *most_and_least))
+    rule = named("fixed", *most_and_least)
     assert loops_taken(rule, history_of((row, [0.5] * LOOPS, [1.0] * LOOPS))) == [max(most_and_least)]
     assert halting.loops_taken(halting.fixed(LOOPS), min(most_and_least), max(most_and_least)) == max(most_and_least)
 
@@ -78,7 +88,7 @@ def test_fixed_halts_at_the_last_loop(row: list[int], most_and_least: tuple[int,
 @pytest.mark.spec("halting.two-equal-argmaxes", "halting.bounds", "halting.at-least-one-loop")
 @given(guesses, bounds)
 def test_two_equal_argmaxes_matches_the_spec(row: list[int], most_and_least: tuple[int, int]) -> None:
-    rule = make_halting(config("two-equal-argmaxes", *most_and_least))
+    rule = named("two-equal-argmaxes", *most_and_least)
     expected = halting.loops_taken(halting.two_equal_argmaxes(row), min(most_and_least), max(most_and_least))
     assert loops_taken(rule, history_of((row, [0.5] * LOOPS, [1.0] * LOOPS))) == [expected]
 
@@ -86,15 +96,16 @@ def test_two_equal_argmaxes_matches_the_spec(row: list[int], most_and_least: tup
 @pytest.mark.spec("halting.confidence", "halting.bounds")
 @given(confidences, st.floats(0.01, 1), bounds)
 def test_confidence_matches_the_spec(row: list[float], threshold: float, most_and_least: tuple[int, int]) -> None:
-    rule = make_halting(config("confidence", *most_and_least, threshold=threshold))
+    rule = named("confidence", *most_and_least, threshold=threshold)
     expected = halting.loops_taken(halting.confidence(row, threshold), min(most_and_least), max(most_and_least))
     assert loops_taken(rule, history_of(([0] * LOOPS, row, [1.0] * LOOPS))) == [expected]
 
 
 @pytest.mark.spec("halting.state-change", "halting.bounds")
 @given(st.lists(st.floats(0, 3), min_size=LOOPS, max_size=LOOPS), st.floats(0.01, 2), bounds)
+@example([0.5] * LOOPS, 0.5, (LOOPS, 1))
 def test_state_change_matches_the_spec(row: list[float], epsilon: float, most_and_least: tuple[int, int]) -> None:
-    rule = make_halting(config("state-change", *most_and_least, epsilon=epsilon))
+    rule = named("state-change", *most_and_least, epsilon=epsilon)
     expected = halting.loops_taken(halting.state_change(row, epsilon), min(most_and_least), max(most_and_least))
     assert loops_taken(rule, history_of(([0] * LOOPS, [0.5] * LOOPS, row))) == [expected]
 
@@ -117,10 +128,13 @@ def test_the_change_of_a_state_matches_the_spec(before: list[float], after: list
     st.floats(0.1, 1),
     bounds,
 )
+@example([([0] * LOOPS, [0.5] * LOOPS, [0.5] * LOOPS)], 0.5, 0.25, (LOOPS, 1))
+@example([([0] * LOOPS, [0.5] * LOOPS, [0.5] * LOOPS)], 0.75, 0.5, (LOOPS, 1))
+@example([([0] * LOOPS, [0.25, 0.75] * (LOOPS // 2), [0.5] * LOOPS)], 0.5, 0.25, (LOOPS, 1))
 def test_prefix_stability_matches_the_spec(
     tokens: list[tuple[list[int], list[float], list[float]]], threshold: float, epsilon: float, most_and_least: tuple[int, int]
 ) -> None:
-    rule = make_halting(config("prefix-stability", *most_and_least, threshold=threshold, epsilon=epsilon))
+    rule = named("prefix-stability", *most_and_least, threshold=threshold, epsilon=epsilon)
     expected: list[int] = []
     for token in tokens:
         ready = halting.prefix_stability(*token, threshold, epsilon, max(expected, default=0))
@@ -132,9 +146,9 @@ def test_prefix_stability_matches_the_spec(
 @pytest.mark.spec("halting.gate")
 @given(confidences, st.floats(0.01, 1), bounds)
 def test_the_gate_halts_at_its_threshold(row: list[float], threshold: float, most_and_least: tuple[int, int]) -> None:
-    rule = make_halting(config("gate", *most_and_least, threshold=threshold))
+    rule = named("gate", *most_and_least, threshold=threshold)
     history = [
-        Evidence(**vars(seen) | {"halt_prob": torch.tensor([[probability]]).double()})
+        Evidence(**vars(seen) | {"halt_prob": torch.tensor([[probability]], dtype=torch.float64)})
         for seen, probability in zip(history_of(([0] * LOOPS, [0.5] * LOOPS, [1.0] * LOOPS)), row, strict=True)
     ]
     expected = halting.loops_taken(halting.gate(row, threshold), min(most_and_least), max(most_and_least))
@@ -144,7 +158,7 @@ def test_the_gate_halts_at_its_threshold(row: list[float], threshold: float, mos
 @pytest.mark.spec("halting.gate")
 def test_a_gate_that_is_not_there_is_asked_for_in_vain() -> None:
     with pytest.raises(InputError, match="needs a model with a trained gate"):
-        make_halting(HaltingConfig(rule="gate", threshold=0.5))(history_of(([0] * LOOPS, [0.5] * LOOPS, [1.0] * LOOPS))[0])
+        Gate(threshold=0.5)(history_of(([0] * LOOPS, [0.5] * LOOPS, [1.0] * LOOPS))[0])
 
 
 @pytest.mark.spec("halting.not-known-yet", "halting.confidence")
@@ -152,7 +166,7 @@ def test_a_gate_that_is_not_there_is_asked_for_in_vain() -> None:
 def test_a_token_that_says_it_does_not_know_goes_on(
     said: list[int], sure: list[float], threshold: float, most_and_least: tuple[int, int]
 ) -> None:
-    rule = make_halting(config("confidence", *most_and_least, threshold=threshold, unknown_id=2))
+    rule = named("confidence", *most_and_least, threshold=threshold, unknown_id=2)
     expected = halting.loops_taken(halting.known(said, sure, threshold, 2), min(most_and_least), max(most_and_least))
     assert loops_taken(rule, history_of((said, sure, [1.0] * LOOPS))) == [expected]
 
@@ -162,7 +176,7 @@ def test_a_token_that_says_it_does_not_know_goes_on(
 def test_in_order_no_answer_token_halts_before_an_earlier_one(
     rows: list[list[float]], threshold: float, most_and_least: tuple[int, int]
 ) -> None:
-    rule = make_halting(config("confidence", *most_and_least, threshold=threshold, in_order=True))
+    rule = named("confidence", *most_and_least, threshold=threshold, in_order=True)
     expected: list[int] = []
     for row in rows:
         ready = halting.in_order(halting.confidence(row, threshold), max(expected, default=0))
@@ -178,7 +192,7 @@ def test_in_order_an_answer_token_waits_for_answer_tokens_only(l: int, waited_fo
     unsure = ([0] * LOOPS, [0.0] * LOOPS, [1.0] * LOOPS)
     seen = history_of(unsure, sure)[l - 1]
     prompt_first = {"answer": torch.tensor([[False, True]]), "waited_for": torch.tensor([[waited_for]])}
-    rule = make_halting(config("confidence", LOOPS + 1, 1, threshold=0.5, in_order=True))
+    rule = named("confidence", LOOPS + 1, 1, threshold=0.5, in_order=True)
     assert rule(Evidence(**vars(seen) | prompt_first)).tolist() == [[False, halting.in_order([True] * l, waited_for)[-1]]]
 
 
@@ -188,7 +202,7 @@ def test_a_higher_threshold_never_gives_fewer_loops(
     row: list[float], one: float, other: float, most_and_least: tuple[int, int]
 ) -> None:
     history = history_of(([0] * LOOPS, row, [1.0] * LOOPS))
-    low, high = (Confidence(max(most_and_least), min(most_and_least), t) for t in sorted((one, other)))
+    low, high = (Confidence(max(most_and_least), min(most_and_least), threshold=t) for t in sorted((one, other)))
     assert loops_taken(low, history) <= loops_taken(high, history)
 
 
@@ -198,7 +212,7 @@ def test_wait_to_think_gives_each_token_the_threshold_of_its_role(
     rows: list[list[float]], prompt: int, low: float, high: float
 ) -> None:
     settings: dict[str, Any] = {"rule": "confidence", "max_loops": LOOPS}
-    rule = make_halting(HaltingConfig(**settings, threshold=high, prompt=RuleConfig(**settings, threshold=low)))
+    rule = parse_halting({**settings, "threshold": high, "prompt": {**settings, "threshold": low}}, where="this halting")
     answer = [t >= prompt for t in range(len(rows))]
     history = [
         Evidence(**vars(seen) | {"answer": torch.tensor([answer])})
@@ -219,7 +233,7 @@ def test_two_roles_may_take_as_many_loops_as_the_more_patient_one(answer: Haltin
 
 @pytest.mark.spec("halting.roles")
 def test_the_prompt_runs_all_loops_unless_a_rule_is_named() -> None:
-    assert make_halting(HaltingConfig(max_loops=4)).prompt == Fixed(4)  # type: ignore[attr-defined]
+    assert parse_halting({"max_loops": 4}, where="this halting").prompt == Fixed(4)
 
 
 @pytest.mark.parametrize(
@@ -228,25 +242,30 @@ def test_the_prompt_runs_all_loops_unless_a_rule_is_named() -> None:
         ({"rule": "confidence", "threshold": 1.5}, "`threshold`: .*less than or equal to 1.*got 1.5"),
         ({"rule": "confidence", "threshold": 0}, "`threshold`: .*greater than 0.*got 0"),
         ({"rule": "confidence", "threshold": float("nan")}, "`threshold`"),
-        ({"rule": "confidence"}, "`threshold` must be given for the rule 'confidence'"),
-        ({"rule": "fixed", "threshold": 0.5}, "`threshold` has no meaning for the rule 'fixed'"),
+        ({"rule": "confidence"}, "`threshold`: must be given for the halting rule 'confidence'"),
+        (
+            {"rule": "fixed", "threshold": 0.5},
+            "`threshold`: has no meaning for the halting rule 'fixed'.*its settings are: max_loops, min_loops",
+        ),
         ({"rule": "state-change", "epsilon": -1}, "`epsilon`: .*greater than 0.*got -1"),
         ({"rule": "fixed", "max_loops": 0}, "`max_loops`: .*greater than or equal to 1.*got 0"),
         ({"rule": "two-equal-argmaxes", "min_loops": 7}, r"`min_loops` \(7\) must not exceed `max_loops` \(6\)"),
-        ({"rule": "fixed", "unknown_id": 15}, "`unknown_id` has no meaning for the rule 'fixed'"),
-        ({"rule": "prefix-stability", "threshold": 0.9, "epsilon": 0.1, "in_order": True}, "`in_order` changes nothing"),
-        ({"rule": "slow"}, "`rule`: .*prefix-stability.*got 'slow'"),
+        ({"rule": "fixed", "unknown_id": 15}, "`unknown_id`: has no meaning for the halting rule 'fixed'"),
+        (
+            {"rule": "prefix-stability", "threshold": 0.9, "epsilon": 0.1, "in_order": True},
+            "`in_order`: has no meaning for the halting rule 'prefix-stability'",
+        ),
+        ({"rule": "slow"}, "`rule`: there is no halting rule 'slow'; there are: .*prefix-stability"),
         ({"prompt": {"rule": "confidence", "threshold": 2}}, "`prompt.threshold`: .*got 2"),
     ],
 )
 def test_a_setting_that_means_nothing_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse(HaltingConfig, settings, where="this halting")
+        parse_halting(settings, where="this halting")
 
 
 def test_restarts_need_the_input_at_every_loop() -> None:
-    preset = load_preset("first-light")
-    model = vars(preset.model) | {"injection": "first"}
-    table = {"name": "x", "title": "x", "model": model, "training": {"restart_share": 0.5}}
-    with pytest.raises(InputError, match=r"restart_share` must be 0 with `model\.injection = 'first'`"):
-        parse(type(preset), table, where="this preset")
+    table = as_table(load_recipe("first-light"))
+    table["model"]["injection"], table["training"]["restart_share"] = "first", 0.5
+    with pytest.raises(InputError, match=r"restart_share`.* must be 0 with `model\.injection = 'first'`"):
+        parse(Recipe, table, where="this recipe")

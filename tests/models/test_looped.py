@@ -10,9 +10,11 @@ from torch import Tensor
 
 from looplm.config import ModelConfig
 from looplm.loop.cache import KVCache
-from looplm.loop.halting import Fixed, HaltingRule, TwoEqualArgmaxes
+from looplm.loop.halting import HaltingRule
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
 from looplm.models.looped import LoopLM, Offer, Thoughts
-from looplm.models.static import build_model
 
 
 # float64: sums of at most a few hundred products of numbers near 1, over at most 5 loops of 3 layers (architecture, Questions)
@@ -52,10 +54,10 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
     "architecture.swiglu",
     "architecture.rope",
     "architecture.learned-positions",
-    "architecture.digit-place",
-    "architecture.digit-place-bias",
-    "architecture.digit-place-window",
-    "architecture.digit-place-strict",
+    "architecture.place",
+    "architecture.place-bias",
+    "architecture.place-window",
+    "architecture.place-strict",
     "injection.every-loop",
     "injection.first-loop",
 )
@@ -245,10 +247,10 @@ def test_a_cache_with_too_few_loops_is_refused() -> None:
         model.think(torch.zeros(1, 1, dtype=torch.int64), Fixed(3), cache=KVCache(2, 1))
 
 
-@pytest.mark.parametrize("positions", ["none", "rope", "digit-place"])
+@pytest.mark.parametrize("positions", ["none", "rope", "place"])
 def test_bfloat16_stays_near_float32(positions: str) -> None:
-    digits = tuple(range(10)) if positions == "digit-place" else ()
-    config = ModelConfig(vocab_size=15, width=32, heads=2, mlp_width=64, positions=positions, digit_ids=digits)  # type: ignore[arg-type]
+    digits = tuple(range(10)) if positions == "place" else ()
+    config = ModelConfig(vocab_size=15, width=32, heads=2, mlp_width=64, positions=positions, place_ids=digits)  # type: ignore[arg-type]
     model, tokens = build_model(config), torch.randint(0, 15, (2, 9))
     exact = model(tokens, 3)
     rounded = model.bfloat16()(tokens, 3)

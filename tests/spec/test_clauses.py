@@ -10,9 +10,9 @@ import pytest
 
 import looplm
 from looplm import spec, spec_check
-from looplm.config import load_preset, preset_names
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.train.recipe import read_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
 SPEC_FILES = sorted(p for p in (ROOT / "spec").glob("*.md") if not p.name.endswith(".ko.md") and p.name != "README.md")
@@ -30,8 +30,8 @@ def test_every_executable_clause_has_an_implementation_that_cites_it() -> None:
 
 
 def test_clauses_of_every_preset_exist() -> None:
-    for name in preset_names():
-        for id in load_preset(name).clauses():
+    for name in recipe_names():
+        for id in read_recipe(name).clauses():
             assert id in spec.clauses()
 
 

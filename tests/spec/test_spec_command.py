@@ -11,9 +11,9 @@ import pytest
 
 from looplm import spec, spec_check, spec_history
 from looplm.cli import main
-from looplm.config import load_preset
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.train.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
@@ -77,7 +77,7 @@ def test_check_is_green_when_all_marked_tests_have_passed(copy: Path, capsys: Ca
     checked = json.loads(capsys.readouterr().out)
     assert checked["outdated"] == 0
     row = next(row for row in checked["matrix"] if row["id"] == "halting.fixed")
-    assert "looplm.loop.halting.Fixed" in row["implementations"]
+    assert "looplm.loop.halting.fixed.Fixed" in row["implementations"]
     assert row["tests"]
     assert {outcome for _, outcome in row["tests"]} == {"passed"}
 
@@ -109,8 +109,8 @@ def test_check_says_when_evidence_is_older_than_the_sources(copy: Path, capsys: 
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
-        ("looplm/generate.py", "# halting.nosuch: why\n", "there is no clause halting.nosuch"),
-        ("looplm/generate.py", '"""[halting.nosuch][]"""\n', "there is no clause halting.nosuch"),
+        ("looplm/think/generate.py", "# halting.nosuch: why\n", "there is no clause halting.nosuch"),
+        ("looplm/think/generate.py", '"""[halting.nosuch][]"""\n', "there is no clause halting.nosuch"),
         ("docs/page.md", "See [injection.nosuch][].\n", "docs/page.md:1: there is no clause injection.nosuch"),
         ("README.md", "Changed. (addition.nosuch)\n", "README.md:1: there is no clause addition.nosuch"),
         ("docs/data/log.json", '["halting.nosuch@0123abc"]\n', "docs/data/log.json:1: there is no clause halting.nosuch"),
@@ -194,7 +194,7 @@ def test_the_shipped_adders_cite_what_their_presets_exercise() -> None:
     for name, preset in (("adder", "first-light"), ("parallel-adder", "parallel")):
         cited = {citation.split("@")[0] for citation in spec_history._citations(resource("looplm/assets") / name)}
         # it cites the clauses of its day; those that came later are not among them
-        assert cited <= set(load_preset(preset).clauses())
+        assert cited <= set(load_recipe(preset).clauses())
         assert {"architecture.loop", "halting.kv-publish", "addition.held-out"} <= cited
 
 

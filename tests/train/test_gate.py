@@ -7,20 +7,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looplm.config import GateConfig, Preset, as_table, load_preset, parse
 from looplm.errors import InputError
-from looplm.models.static import build_model
+from looplm.models import build_model
+from looplm.settings import as_table
 from looplm.spec import oracle
+from looplm.train.config import GateConfig
 from looplm.train.gate import gate_loss, halting_weights, train_gate
+from looplm.train.recipe import Recipe, load_recipe, parse_recipe
 
 spec = oracle("training")
 
 
-def gated(name: str = "first-light", **gate: Any) -> Preset:
-    table = as_table(load_preset(name))
+def gated(name: str = "first-light", **gate: Any) -> Recipe:
+    table = as_table(load_recipe(name))
     table["model"]["gate"], table["gate"] = True, {"steps": 3, "max_loops": 4} | gate
     table["training"] |= {"batch_size": 8}
-    return parse(Preset, table, where="test")
+    return parse_recipe(table, where="test")
 
 
 @pytest.mark.spec("training.gate")
@@ -38,7 +40,7 @@ def test_training_the_gate_changes_the_gate_alone(objective: str) -> None:
 @pytest.mark.spec("training.gate")
 def test_a_gate_changes_no_other_weight_of_a_fresh_model() -> None:
     torch.manual_seed(5)
-    plain = build_model(load_preset("first-light").model).state_dict()
+    plain = build_model(load_recipe("first-light").model).state_dict()
     torch.manual_seed(5)
     with_gate = build_model(gated().model).state_dict()
     assert with_gate.keys() - plain.keys() == {"gate.weight", "gate.bias"}
@@ -101,8 +103,8 @@ def test_the_binary_loss_asks_whether_the_guess_is_right_now(loops: int, seed: i
     ],
 )
 def test_a_gate_that_is_only_half_there_is_refused(change: dict[str, Any], message: str) -> None:
-    table = as_table(load_preset("first-light"))
+    table = as_table(load_recipe("first-light"))
     for name, settings in change.items():
         table[name] = {**table.get(name, {}), **settings} if name != "halting" else settings
     with pytest.raises(InputError, match=message):
-        parse(Preset, table, where="test")
+        parse_recipe(table, where="test")

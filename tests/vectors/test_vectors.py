@@ -11,10 +11,11 @@ import torch
 from oracle_model import OracleModel
 
 from looplm.cli import main
-from looplm.config import HaltingConfig, ModelConfig, parse
-from looplm.evaluate.conformance import TOLERANCES, _as_bytes, conform, make_vector, read_vector, run_port, vector_names
-from looplm.loop.halting import make_halting
-from looplm.models.static import build_model
+from looplm.config import ModelConfig
+from looplm.interop.vectors import TOLERANCES, _as_bytes, conform, make_vector, read_vector, run_port, vector_names
+from looplm.loop.halting import parse_halting
+from looplm.models import build_model
+from looplm.settings import parse
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE / "schema.json").read_text(encoding="utf-8"))
@@ -39,7 +40,7 @@ def test_a_vector_is_what_the_spec_says(name: str) -> None:
     model = build_model(parse(ModelConfig, vector["config"], where=name)).double()
     model.load_state_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in vector["weights"].items()})
     for case in vector["cases"]:
-        rule = make_halting(parse(HaltingConfig, case["halting"], where=name))
+        rule = parse_halting(case["halting"], where=name)
         tokens = OracleModel(model).read(case["tokens"], rule)
         assert [token.loops_taken for token in tokens] == case["loops_taken"]
         for t, token in enumerate(tokens):

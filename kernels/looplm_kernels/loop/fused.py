@@ -27,7 +27,7 @@ def _norm(x, which: tl.constexpr, gain_ptr, shift_ptr, D: tl.constexpr, DP: tl.c
 @triton.jit
 def loop_fwd_kernel(
     embedding_ptr, signal_ptr, gain_ptr, shift_ptr, qkv_ptr, out_ptr, gate_ptr, up_ptr, down_ptr,
-    cos_ptr, sin_ptr, learned_ptr, table_ptr, is_digit_ptr,
+    cos_ptr, sin_ptr, learned_ptr, table_ptr, has_place_ptr,
     token_ptr, threshold_ptr, limit_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
     start_ptr, end_ptr,
     max_loops, min_loops, epsilon, num_signals, texts, room, cache_loops,
@@ -71,16 +71,16 @@ def loop_fwd_kernel(
             cos = tl.load(cos_ptr + position[:, None] * K + k[None, :], mask=inner, other=0.0)
             sin = tl.load(sin_ptr + position[:, None] * K + k[None, :], mask=inner, other=0.0)
         if PLACES:
-            digit = (tl.load(is_digit_ptr + token) > 0) & known
+            placed = (tl.load(has_place_ptr + token) > 0) & known
             if ACROSS:
-                place, run = next_place(digit, at, known, position, place_ptr, run_ptr)
+                place, run = next_place(placed, at, known, position, place_ptr, run_ptr)
             else:  # counted from the last token of the tile before
                 earlier = rows[None, :] <= rows[:, None]
-                other = tl.where(digit, 0, 1)[None, :]
+                other = tl.where(placed, 0, 1)[None, :]
                 broken = tl.max(tl.where(earlier & (other > 0), rows[None, :], -1), 1)
                 place_before = tl.load(place_ptr + text * room + tile - 1, mask=tile > 0, other=0)
                 run_before = tl.load(run_ptr + text * room + tile - 1, mask=tile > 0, other=0)
-                place = tl.where(digit, tl.where(broken >= 0, rows - broken, place_before + rows + 1), 0)
+                place = tl.where(placed, tl.where(broken >= 0, rows - broken, place_before + rows + 1), 0)
                 run = run_before + tl.sum(tl.where(earlier, other, 0), 1)
             tl.store(place_ptr + at, place, mask=new)
             tl.store(run_ptr + at, run, mask=new)
@@ -246,7 +246,7 @@ def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule
     grid = (-(-state.batch // TILE),) if across else (state.batch,)
     loop_fwd_kernel[grid](
         packed.embedding, packed.signals, packed.gains, packed.shifts, packed.qkv, packed.out, packed.gate, packed.up,
-        packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
+        packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.has_place,
         state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token, state.keys,
         state.values, state.place, state.run, start, end,
         rule.max_loops, rule.min_loops, rule.epsilon, len(weights.signals), state.batch, state.room, state.num_loops,

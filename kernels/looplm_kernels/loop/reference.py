@@ -108,17 +108,17 @@ def scores(places: Places | None, state: State, b: int, first: int, stop: int) -
     hidden = torch.zeros(stop - first, stop).masked_fill(key > query, -math.inf)[None].to(state.h.device)
     if places is None:
         return hidden
-    digit = places.is_digit[state.tokens[b, :stop]]
+    placed = places.has_place[state.tokens[b, :stop]]
     for t in range(first, stop):  # as the text is read: known from the tokens up to t
         before = (0, 0) if t == 0 else (int(state.place[b, t - 1]), int(state.run[b, t - 1]))
-        state.place[b, t] = before[0] + 1 if digit[t] else 0
-        state.run[b, t] = before[1] + (0 if digit[t] else 1)
+        state.place[b, t] = before[0] + 1 if placed[t] else 0
+        state.run[b, t] = before[1] + (0 if placed[t] else 1)
     place, run = state.place[b, :stop], state.run[b, :stop]
     apart = place[None, :] - place[first:, None]
     differences = 2 * places.reach + 1
     bucket = apart.clamp(-places.reach, places.reach) + places.reach + differences * (run[None, :] == run[first:, None])
-    bucket = torch.where(digit[None, :], bucket, 2 * differences)
+    bucket = torch.where(placed[None, :], bucket, 2 * differences)
     bias = places.table[bucket].permute(2, 0, 1)
     if places.window is not None:
-        bias = bias.masked_fill(digit & (apart.abs() > places.window), -math.inf)
+        bias = bias.masked_fill(placed & (apart.abs() > places.window), -math.inf)
     return hidden + bias

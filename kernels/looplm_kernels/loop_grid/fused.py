@@ -54,7 +54,7 @@ def fresh(ptr, at, inside):
 @triton.jit
 def loop_grid_fwd_kernel(
     embedding_ptr, signal_ptr, gain_ptr, shift_ptr, qkv_ptr, out_ptr, gate_ptr, up_ptr, down_ptr,
-    cos_ptr, sin_ptr, learned_ptr, table_ptr, is_digit_ptr,
+    cos_ptr, sin_ptr, learned_ptr, table_ptr, has_place_ptr,
     token_ptr, threshold_ptr, limit_ptr, h_ptr, taken_ptr, confidence_ptr, next_ptr, key_ptr, value_ptr, place_ptr, run_ptr,
     start_ptr, end_ptr, scratch_ptr, barrier_ptr,
     max_loops, min_loops, num_signals, room, cache_loops, first_loop,
@@ -112,8 +112,8 @@ def loop_grid_fwd_kernel(
         sin = tl.load(sin_ptr + position * K + k, mask=k < K, other=0.0)[None, :]
     place, run = 0, 0
     if PLACES:
-        digit = tl.load(is_digit_ptr + token) > 0
-        place, run = next_place(digit, position, position >= 0, position, place_ptr, run_ptr)
+        placed = tl.load(has_place_ptr + token) > 0
+        place, run = next_place(placed, position, position >= 0, position, place_ptr, run_ptr)
         tl.store(place_ptr + position, place)  # every program stores the same
         tl.store(run_ptr + position, run)
 
@@ -281,7 +281,7 @@ def think(
     def launch(phase: int, l: int) -> None:
         loop_grid_fwd_kernel[(programs,)](
             packed.embedding, packed.signals, packed.gains, packed.shifts, packed.qkv, packed.out, packed.gate, packed.up,
-            packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.is_digit,
+            packed.down, state.cos, state.sin, packed.learned, packed.place_table, packed.has_place,
             state.tokens, state.threshold, state.limit, state.h, state.loops_taken, state.confidence, state.next_token,
             state.keys, state.values, state.place, state.run, start, end, scratch, barrier,
             rule.max_loops, rule.min_loops, len(weights.signals), state.room, state.num_loops, l,

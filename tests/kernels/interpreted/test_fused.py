@@ -125,7 +125,7 @@ def test_the_grids_phases_match_the_reference(case: Case, programs: int) -> None
 
 
 @pytest.mark.spec("kernels.same-as-reference", "kernels.halts", "halting.kv-publish", "kernels.one-launch")
-@pytest.mark.parametrize("positions", ["none", "rope", "learned", "digit-place"])
+@pytest.mark.parametrize("positions", ["none", "rope", "learned", "place"])
 @pytest.mark.parametrize("agree", [False, True])
 def test_the_persistent_grid_of_one_program_matches_the_reference(positions: str, agree: bool) -> None:
     weights = drawn_weights(heads=1, width=24, positions=positions, swiglu=agree, layer_norm=not agree)
@@ -235,7 +235,7 @@ def test_padding_of_the_vocabulary_adds_nothing_to_the_softmax(vocabulary: int) 
 @pytest.mark.parametrize("kernel", ["positions", "across", "grid"])
 def test_keys_that_a_window_hides_altogether_leave_no_nan(kernel: str) -> None:
     """A long run of digits: from its 17th on, nothing of the first tile of keys is seen, and its maximum is -inf."""
-    weights = drawn_weights(positions="digit-place", window=0)
+    weights = drawn_weights(positions="place", window=0)
     case = Case(weights, torch.zeros(1, 18, dtype=torch.int32), [18], Rule(2), torch.full((1, 18), math.inf))
     state, expected, at = fresh(case), read(case), torch.tensor([17], dtype=torch.int32)
     loop(weights, state, at * 0, at, case.rule)

@@ -8,7 +8,7 @@ globalThis.looplmLive = {};
 
 (() => {
   const NORM_EPS = 1e-6;
-  const PLACE_SCALE = 10; // architecture.digit-place-bias
+  const PLACE_SCALE = 10; // architecture.place-bias
   const SIGNAL_SIZE = 0.3; // architecture.loop-signal
 
   /** Name → {shape, data} of a safetensors file. */
@@ -64,12 +64,12 @@ globalThis.looplmLive = {};
   class Model {
     /** @param card {model, weights}: the settings of model.json, and model.safetensors in base64 */
     constructor({ model: config, weights }) {
-      const known = { body: "looped", layers: 1, mlp: "gelu", norm: "rms", positions: "digit-place", injection: "every" };
+      const known = { body: "looped", layers: 1, mlp: "gelu", norm: "rms", positions: "place", injection: "every" };
       for (const [name, value] of Object.entries(known)) {
         if (config[name] !== value) throw new Error(`this page knows ${name} = ${value} only, not ${config[name]}.`);
       }
       this.config = config;
-      this.digits = new Set(config.digit_ids);
+      this.digits = new Set(config.place_ids);
       const tensors = readTensors(Uint8Array.from(atob(weights), (c) => c.charCodeAt(0)));
       this.embedding = tensors["embedding.weight"];
       this.placeTable = tensors["positions.table"];
@@ -162,14 +162,14 @@ globalThis.looplmLive = {};
       return thought;
     }
 
-    /** Where the next token stands (architecture.digit-place). A run is counted by the tokens before it that are no digits. */
+    /** Where the next token stands (architecture.place). A run is counted by the tokens before it that are no digits. */
     place(token) {
       const last = this.tokens.at(-1) ?? { place: 0, run: 0 };
       const digit = this.model.digits.has(token);
       return { digit, place: digit ? last.place + 1 : 0, run: last.run + !digit, keys: [], values: [] };
     }
 
-    /** The tokens that this one sees, each with its row of the table (architecture.digit-place-bias, -window, -strict). */
+    /** The tokens that this one sees, each with its row of the table (architecture.place-bias, -window, -strict). */
     visible(self) {
       const { place_reach: reach, place_window: window, place_strict: strict } = this.model.config;
       const differences = 2 * reach + 1;

@@ -1,1 +1,0 @@
-"""Tasks: what problems there are, how they are written, which are for training and which are held out."""

@@ -1,0 +1,1 @@
+"""Studies: models that differ in named settings, measured alike, and what the numbers say."""

@@ -1,0 +1,322 @@
+"""A study: factors times seeds, trained and measured once, and a verdict that follows from the numbers alone.
+
+A study is a file in spec/presets/studies. Its cells are all combinations of the levels of its factors; a level changes
+settings of a preset. Each cell is trained with each seed; runs and measurements that are there already are taken as
+they are, also those of another study, so a study that was interrupted goes on where it stopped.
+"""
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+
+from looplm.errors import InputError
+from looplm.files import to_json, write_file
+from looplm.lab.measures import MEASURES
+from looplm.resources import resource
+from looplm.runs.checkpoint import load
+from looplm.runs.provenance import circumstances
+from looplm.runs.results import read_summary
+from looplm.runs.run import run_preset
+from looplm.settings import merge, parse
+from looplm.train.recipe import Recipe, load_recipe
+
+SCHEMA = 1
+_STRICT = ConfigDict(extra="forbid")
+Text = dict[Literal["en", "ko"], str]
+"""The same in both languages of the book."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LeftOut:
+    """Combinations of levels that are not trained, and why."""
+
+    levels: dict[str, str]
+    why: Text
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Question:
+    """What is asked of the numbers: either one level of a factor against another, or a bound.
+
+    Asked apart for each combination of the other factors. Seeds are paired: what counts are the differences between two
+    models of the same seed.
+    """
+
+    ask: Text
+    value: str
+    kind: Literal["percent", "number"] = "percent"
+    where: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    """Only for cells with these levels."""
+    factor: str | None = None
+    level: str | None = None
+    against: str | None = None
+    margin: float = Field(default=0, ge=0)
+    """Differences below this are none."""
+    higher_is_better: bool = True
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        compared = (self.factor, self.level, self.against)
+        bounds = [bound for bound in (self.at_least, self.at_most) if bound is not None]
+        if (any(compared) and not all(compared)) or bool(any(compared)) == bool(bounds) or len(bounds) > 1:
+            raise ValueError("a question has `factor`, `level` and `against`, or else one of `at_least` and `at_most`")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Column:
+    """A column of the study's table: the mean of a value over seeds, and its least and most."""
+
+    value: str
+    label: Text
+    kind: Literal["percent", "number"] = "percent"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Curve:
+    """A figure of the study: one of its curves over loops, a line for each cell."""
+
+    curve: str
+    y: str
+    x: str = "loop"
+    percent: bool = False
+    facet: str | None = None
+    """A factor: one panel for each of its levels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model of a study."""
+
+    levels: dict[str, str]
+    preset: Recipe
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """For progress."""
+        return ", ".join(f"{factor} {level}" for factor, level in self.levels.items()) + f", seed {self.seed}"
+
+    @property
+    def key(self) -> str:
+        """A name for its run: the same for all that train the same model in the same way."""
+        parts = (self.preset.model, self.preset.data, self.preset.training, *((self.preset.gate,) if self.preset.gate else ()))
+        # without what is as by default, so that a setting that is added to the package changes no name
+        trained = [TypeAdapter(type(part)).dump_python(part, mode="json", exclude_defaults=True) for part in parts]
+        digest = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.preset.name}-{digest}-{self.seed}"
+
+    @property
+    def without_gate(self) -> "Cell":
+        """The model that a gate is trained for; itself, if it has none."""
+        if self.preset.gate is None:
+            return self
+        halting = load_recipe(self.preset.name).halting if self.preset.halting.gate_readers else self.preset.halting
+        plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
+        return Cell(levels=self.levels, preset=plain, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Study:
+    """A file in spec/presets/studies, resolved."""
+
+    name: str
+    title: Text
+    base: dict[str, Any] = Field(default_factory=dict)
+    """Changes of every cell; `preset` names what is changed."""
+    factors: dict[str, dict[str, dict[str, Any]]]
+    """Factor → level → the settings that it changes."""
+    left_out: tuple[LeftOut, ...] = ()
+    seeds: tuple[int, ...]
+    measures: dict[str, dict[str, Any]]
+    """What is measured, with the settings of each measure; `NAME.more` asks for the measure NAME once more."""
+    questions: tuple[Question, ...] = ()
+    columns: tuple[Column, ...] = ()
+    figures: tuple[Curve, ...] = ()
+    korean: dict[str, str] = Field(default_factory=dict)
+    """Factors and levels, as the Korean book calls them; what is not here keeps its name."""
+    fast: dict[str, Any] = Field(default_factory=dict)
+    """What `--fast` changes: a look at the whole way, not at the answer."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if unknown := {measure_of(name) for name in self.measures} - set(MEASURES):
+            raise ValueError(f"unknown measures {', '.join(sorted(unknown))}; there are: {', '.join(MEASURES)}")
+        named = [dict(i.levels) for i in self.left_out]
+        named += [{q.factor: level} for q in self.questions if q.factor for level in (q.level, q.against) if level]
+        named += [
+            {name: level}
+            for q in self.questions
+            for name, levels in q.where.items()
+            for level in ((levels,) if isinstance(levels, str) else levels)
+        ]
+        for levels in named:
+            for factor, level in levels.items():
+                if level not in self.factors.get(factor, {}):
+                    raise ValueError(f"`{factor} = {level}` is named, but is no level of this study")
+        return self
+
+    def cells(self) -> Iterator[Cell]:
+        """Every combination of levels that can be, with every seed."""
+        for combination in itertools.product(*self.factors.values()):
+            levels = dict(zip(self.factors, combination, strict=True))
+            if any(item.levels.items() <= levels.items() for item in self.left_out):
+                continue
+            changes = dict(self.base)
+            for factor, level in levels.items():
+                changes = merge(changes, self.factors[factor][level])
+            for seed in self.seeds:
+                yield Cell(levels=levels, preset=_derive(self.name, levels, changes), seed=seed)
+
+
+def measure_of(name: str) -> str:
+    """The measure that a study's file means by this name."""
+    return name.partition(".")[0]
+
+
+def study_names() -> list[str]:
+    """Names of the studies in spec/presets/studies, sorted."""
+    return sorted(path.stem for path in (resource("spec/presets") / "studies").glob("*.toml"))
+
+
+def load_study(name: str, *, fast: bool = False) -> Study:
+    """The study of this name.
+
+    Raises:
+        InputError: if there is no such study, or its file is not valid.
+    """
+    if name not in study_names():
+        raise InputError(f"There is no study {name!r}; there are: {', '.join(study_names())}.")
+    table = tomllib.loads((resource("spec/presets") / "studies" / f"{name}.toml").read_text(encoding="utf-8"))
+    if fast:
+        table = merge(table, table.get("fast", {}))
+    return parse(Study, {"name": name, **table}, where=f"study {name!r}")
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    jobs: int = 2,
+    on_message: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Train and measure the cells that are missing, `jobs` at a time, and give the study's summary.
+
+    Args:
+        study: what to do.
+        folder: where runs and measurements are kept, and found.
+        jobs: processes, of one thread each.
+        on_message: told of each cell that is done.
+    """
+    cells = list(study.cells())
+    made: dict[int, dict[str, Any]] = {}
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread)
+    try:
+        # cells that share a model are one task, so that it is trained once
+        tasks: dict[str, list[int]] = {}
+        for number, cell in enumerate(cells):
+            tasks.setdefault(cell.without_gate.key, []).append(number)
+        pending = {
+            pool.submit(make_cells, [cells[number] for number in numbers], study.measures, folder): numbers
+            for numbers in tasks.values()
+        }
+        for done in as_completed(pending):
+            for number, cell_made in zip(pending[done], done.result(), strict=True):
+                made[number] = {"levels": dict(cells[number].levels), **cell_made}
+                on_message(f"{len(made)} of {len(cells)}: {cells[number].label}")
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return {
+        "schema": SCHEMA,
+        "study": study.name,
+        "settings": {"seeds": list(study.seeds), "measures": study.measures},
+        "cells": [made[number] for number in range(len(cells))],
+    }
+
+
+def make_cells(cells: Sequence[Cell], measures: Mapping[str, Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Cells that share a model, one after another."""
+    return [make_cell(cell, measures, folder) for cell in cells]
+
+
+def make_cell(cell: Cell, measures: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """One cell, as the summary holds it; what is there already is not made again."""
+    run, device = folder / "runs" / cell.key, torch.device("cpu")
+    if not run.exists():
+        model_of = None
+        if cell.preset.gate:
+            model_of = folder / "runs" / cell.without_gate.key
+            if not model_of.exists():
+                run_preset(cell.without_gate.preset, cell.seed, model_of, device)
+        run_preset(cell.preset, cell.seed, run, device, model_of=model_of)
+    (result,) = read_summary(run)["results"]
+    found = {name: _measured(name, settings, run, folder) for name, settings in measures.items()}
+    return {
+        "seed": cell.seed,
+        "run": cell.key,
+        "parameters": result["parameters"],
+        "training": result["training"],
+        "provenance": {key: result["provenance"][key] for key in ("commit", "device", "threads", "torch", "clauses")},
+        "measured_at": {name: made["commit"] for name, made in found.items()},
+        "values": {key: value for made in found.values() for key, value in made["values"].items()},
+        "curves": {key: curve for made in found.values() for key, curve in made["curves"].items()},
+        "notes": {name: made["notes"] for name, made in found.items() if made["notes"]},
+    }
+
+
+def read_study_summary(path: Path) -> dict[str, Any]:
+    """What `run_study` gave, from its file.
+
+    Raises:
+        InputError: if it is missing, or no such file.
+    """
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        raise InputError(f"{path} is no readable summary of a study; `looplm study NAME --out {path}` writes one.") from None
+    if not isinstance(summary, dict) or summary.get("schema") != SCHEMA or "study" not in summary:
+        raise InputError(f"{path} is not the summary of a study of schema {SCHEMA}; this version of looplm reads no other.")
+    return summary
+
+
+def _measured(name: str, settings: Mapping[str, Any], run: Path, folder: Path) -> dict[str, Any]:
+    """One measure of one run, from its file if the same was measured before."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    path = folder / "measured" / run.name / f"{name}-{digest}.json"
+    if not path.exists():
+        made = asdict(MEASURES[measure_of(name)](load(str(run)), run, **settings))
+        write_file(path, to_json({**made, **circumstances(torch.device("cpu"))}))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _derive(study: str, levels: Mapping[str, str], changes: dict[str, Any]) -> Recipe:
+    if "preset" not in changes:
+        raise InputError(f"study {study!r}: no level and not `base` names a `preset` for {levels}; name one.")
+    changes = dict(changes)
+    name = changes.pop("preset")
+    title = ", ".join(f"{factor}: {level}" for factor, level in levels.items())
+    preset = load_recipe(name, merge(changes, {"title": f"study {study}, {title}"}))
+    # the run's own test is a glance; the study measures
+    return replace(preset, evaluation=replace(preset.evaluation, digits=(4,), problems_per_cell=50))
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Runs: what a recipe leaves behind, and how results are put side by side."""

@@ -1,0 +1,100 @@
+"""Questions of a task, answered: written after the prompt, or read in place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from looplm.loop.halting import HaltingRule
+from looplm.models.looped import LoopLM
+from looplm.task import Prompt, Task
+from looplm.think.backends import Backend, begin, choose
+from looplm.think.generate import generate, pad_left
+
+_SCORES_PER_BATCH = 8_000_000
+"""Pairs of tokens of a row that are held at once; keeps memory flat over lengths."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a model made of one question."""
+
+    question: str
+    answer: str
+    """What the model wrote, right or wrong."""
+    tokens: list[int]
+    """The answer as the model wrote it, up to and including the end mark."""
+    loops_taken: list[int]
+    """Of the token from which each token of the answer is read; in place, of every slot."""
+    block_evaluations: float
+    """Work for the whole text, the prompt included."""
+
+
+def respond(
+    model: LoopLM, task: Task, questions: Sequence[str], halting: HaltingRule, backend: Backend = "auto"
+) -> list[Response]:
+    """Answer questions in batches of like length, answers in the order of the questions.
+
+    Args:
+        model: trained on the task.
+        task: turns questions into prompts, and tokens into answers.
+        questions: as users write them.
+        halting: when a token stops.
+        backend: what runs the loop, as for generate.
+
+    Raises:
+        InputError: if one is no question of the task.
+    """
+    prompts = [task.prompt(question) for question in questions]
+    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].slots > 0, _length(prompts[i])))
+    responses: dict[int, Response] = {}
+    while order:
+        last = prompts[order[-1]]
+        rows = max(1, _SCORES_PER_BATCH // _length(last) ** 2)
+        batch = [i for i in order[-rows:] if (prompts[i].slots > 0) == (last.slots > 0)]
+        order = order[: len(order) - len(batch)]
+        answer_with = _in_place if last.slots else _after
+        made = answer_with(model, task, [prompts[i] for i in batch], halting, backend)
+        for i, (tokens, loops, work) in zip(batch, made, strict=True):
+            responses[i] = Response(questions[i], task.answer(tokens), tokens, loops, work)
+    return [responses[i] for i in range(len(prompts))]
+
+
+_Made = list[tuple[list[int], list[int], float]]
+
+
+def _length(prompt: Prompt) -> int:
+    return len(prompt.tokens) + prompt.max_new_tokens
+
+
+def _after(model: LoopLM, task: Task, prompts: Sequence[Prompt], halting: HaltingRule, backend: Backend) -> _Made:
+    tokens, real = pad_left([prompt.tokens for prompt in prompts], task.vocabulary.pad)
+    made = generate(
+        model,
+        tokens.to(model.device),
+        halting=halting,
+        max_new_tokens=max(prompt.max_new_tokens for prompt in prompts),
+        stop_token=-1 if task.vocabulary.stop is None else task.vocabulary.stop,
+        real=real.to(model.device),
+        backend=backend,
+    )
+    return list(zip(made.tokens, made.loops_taken, made.block_evaluations, strict=True))
+
+
+def _in_place(model: LoopLM, task: Task, prompts: Sequence[Prompt], halting: HaltingRule, backend: Backend) -> _Made:
+    """All slots at once; an answer ends with the first end mark, and the slots beyond it are not part of it."""
+    tokens, real = pad_left([prompt.tokens for prompt in prompts], task.vocabulary.pad)
+    width, stop = tokens.shape[1], task.vocabulary.stop
+    first_slot = torch.tensor([width - prompt.slots for prompt in prompts])
+    answer = torch.arange(width) >= first_slot[:, None]
+    device, chosen = model.device, choose(backend, model, halting)
+    thinking = begin(model, tokens.to(device), halting, real=real.to(device), answer=answer.to(device), backend=chosen.name)
+    while bool(thinking.running.any()):
+        thinking.advance()
+    made = []
+    for row, prompt in enumerate(prompts):
+        slots = slice(width - prompt.slots, width)
+        filled, loops = thinking.guess[row, slots].tolist(), thinking.loops_taken[row, slots].tolist()
+        written = filled[: filled.index(stop) + 1] if stop in filled else filled
+        made.append((written, loops, float(thinking.block_evaluations[row])))
+    return made

@@ -1,0 +1,201 @@
+"""Thinking about many texts at once, computing only what still has to be computed.
+
+`LoopLM.think` computes every token at every loop and throws away what halted tokens do not need: plain, and slow. This
+module gives the same states, and leaves the work out:
+
+- Halted tokens drop out of the batch, and so do rows in which all have halted. A token that halted after loop s comes
+  back once, for the K/V-only pass that publishes it, when a later token of its row reaches loop s + 1.
+- Rows do not wait for each other. Each has a loop count of its own, so a row whose newest token has halted starts its
+  next token in the next call of the block, while others still think: depth-wise batching, which only a model with the
+  same weights at every loop can do (Bae et al. 2025, Mixture-of-Recursions, section 2.2, arXiv:2507.10524).
+"""
+
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from looplm.layers.attention import View
+from looplm.loop.halting import HaltingRule, observe
+from looplm.models.looped import LoopLM, columns
+from looplm.shapes import Bool, Float, Int
+
+
+class Thinking:
+    """Rows of tokens, each row at a loop of its own; `advance` runs the block once for all rows that still think.
+
+    Args:
+        model: looped or static.
+        tokens: ids.
+        halting: when a token stops.
+        real: False for padding; by default there is none.
+        answer: True for tokens from which an answer token is read; by default all.
+        room: how many tokens will be appended to a row, at most.
+
+    Memory: with room, keys and values of all loops, 2 * max_loops * layers * B * D elements a column; without, of one.
+    Spec: [halting.freeze][], [halting.kv-publish][], [halting.block-evaluations][].
+    """
+
+    def __init__(
+        self,
+        model: LoopLM,
+        tokens: Annotated[Tensor, Int("B T")],
+        halting: HaltingRule,
+        *,
+        real: Annotated[Tensor, Bool("B T")] | None = None,
+        answer: Annotated[Tensor, Bool("B T")] | None = None,
+        room: int = 0,
+    ) -> None:
+        self.model, self.halting = model, halting
+        real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
+        answer = torch.ones_like(real) if answer is None else answer
+        rows, self._length = tokens.shape
+        width = self._length + room
+        self._nowhere = width  # a last column, never real: where the short rows of a ragged batch read and write
+        self._rows = torch.arange(rows, device=tokens.device)
+
+        def wide(start: Tensor) -> Tensor:
+            grown = start.new_zeros(rows, width + 1, *start.shape[2:])
+            grown[:, : self._length] = start
+            return grown
+
+        self.tokens, self.real, self.answer, self.active = map(wide, (tokens, real, answer, real))
+        self.loops_taken, self.guess = wide(torch.zeros_like(tokens)), wide(torch.full_like(tokens, -1))
+        self.calls = 0
+        """Of the block, each for all rows that still think."""
+        self._evaluations, self._kv_passes = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
+        self._loop, self._waited_for = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
+        self._newest = torch.full_like(self._rows, self._length - 1)
+        with torch.no_grad():
+            x0, self._view = model.embed(tokens, real)
+        self._x0, self.states, self._confidence = x0, wide(torch.zeros_like(x0)), wide(x0.new_zeros(tokens.shape))
+        self._published = wide(torch.zeros_like(tokens))  # up to which loop a token's keys and values are in the store
+        config = model.config
+        loops = halting.max_loops if room else 1  # with no token to come, nobody reads an earlier loop again
+        kv_heads = config.kv_heads or config.heads
+        shape = (loops, config.layers, rows, width + 1, kv_heads, config.width // config.heads)
+        self._keys, self._values = x0.new_zeros(shape), x0.new_zeros(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Allocated for keys and values: of all tokens, those that may be appended, and the column that is nowhere.
+
+        Spec: [hardware.cache-bytes][].
+        """
+        return self._keys.nbytes + self._values.nbytes
+
+    @property
+    def _size(self) -> int:
+        """Columns that hold tokens so far."""
+        return int(self._newest.max()) + 1
+
+    @property
+    def running(self) -> Annotated[Tensor, Bool("B")]:
+        """Rows with a token that still thinks."""
+        return self.active.any(1)
+
+    @property
+    def block_evaluations(self) -> Annotated[Tensor, Float("B")]:
+        """Work of each row so far: one for each token and loop, and the share of each K/V-only pass."""
+        return self._evaluations.cpu().double() + self.model.block.kv_share * self._kv_passes.cpu()
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """One call of the block: the next loop of every row that still thinks."""
+        rows = self.running.nonzero()[:, 0]
+        self._loop[rows] += 1
+        l = self._loop[rows]
+        active, asking = self.active[rows], self._publishing(rows, l)
+        readers, publishers = _gather_left(active, self._nowhere), _gather_left(asking, self._nowhere)
+        items, count = torch.cat((readers, publishers), 1), readers.shape[1]
+        layers = self.model.config.layers
+        x0, view = self._look(rows, items, count if layers == 1 else None)  # in a deeper block, publishers read too
+        view, read = view.narrow(self._size)
+        h = self.states[rows[:, None], items]
+        remember = [partial(self._remember, rows, l, items, read, layer) for layer in range(layers)]
+        after = self.model.step(h, x0, l, view, remember, count)
+        self._evaluations[rows] += active.sum(1)
+        self._kv_passes[rows] += asking.sum(1)
+        self.calls += 1
+
+        index = (rows[:, None], readers)
+        active = readers != self._nowhere
+        seen = observe(
+            l[:, None],
+            after,
+            h[:, :count],
+            self.model.read(after),
+            self.guess[index],
+            self._confidence[index],
+            self.answer[index] & active,
+            active,
+            self._waited_for[rows][:, None],
+            self.model.halt_prob(after, l),
+        )
+        self.states[index], self.guess[index], self._confidence[index] = after, seen.guess, seen.confidence
+        self.loops_taken[index] += active
+        self._published[index] = torch.where(active, l[:, None], 0)
+        self.active[index] = active & ~self.halting(seen)
+
+    def append(self, rows: Annotated[Tensor, Int("R")], tokens: Annotated[Tensor, Int("R")]) -> None:
+        """Give rows in which all tokens have halted one more token, of the answer, to think about."""
+        old = torch.where(self.answer[rows], self.loops_taken[rows], 0).amax(1)
+        self._waited_for[rows] = torch.maximum(self._waited_for[rows], old)
+        self._newest[rows] += 1
+        at = self._newest[rows]
+        self.tokens[rows, at] = tokens
+        for mask in (self.real, self.answer, self.active):
+            mask[rows, at] = True
+        self.guess[rows, at] = -1
+        self._loop[rows] = 0
+
+    def newest(self, of: Annotated[Tensor, Int("B S")]) -> Annotated[Tensor, Int("B")]:
+        """The entry of each row's newest token in one of the tables, such as `guess`."""
+        return of.gather(1, self._newest[:, None])[:, 0]
+
+    def _publishing(self, rows: Tensor, l: Tensor) -> Tensor:
+        """Tokens that need a K/V-only pass at loop l, because a later token of their row is about to read it: [R, S]."""
+        active, loop = self.active[rows], l[:, None]
+        read_later = active.flip(1).cummax(1).values.flip(1)
+        behind = self.real[rows] & ~active & read_later & (self._published[rows] < loop)
+        asking = behind & (self.loops_taken[rows] == loop - 1)
+        if len(self._keys) > 1:  # further back, what was published stands for this loop too
+            row, column = (behind & ~asking).nonzero(as_tuple=True)
+            for store in (self._keys, self._values):
+                store[l[row] - 1, :, rows[row], column] = store[l[row] - 2, :, rows[row], column]
+        self._published[rows] = torch.where(behind, loop, self._published[rows])
+        return asking
+
+    def _look(self, rows: Tensor, items: Tensor, readers: int | None) -> tuple[Tensor, View]:
+        """x0 of the items [R, A], and what the first `readers` see; what an item that is nowhere sees, nobody reads."""
+        size = self._size
+        at = items.clamp(max=size - 1)
+        if size > self._length:
+            return self.model.embed(self.tokens[rows, :size], self.real[rows, :size], at, readers)
+        if len(rows) == len(self._rows) and torch.equal(at, columns(at)) and at.shape[1] == size:
+            return self._x0, self._view
+        return self._x0[rows[:, None], at], self._view.pick(rows, at, readers)
+
+    def _remember(
+        self, rows: Tensor, l: Tensor, items: Tensor, columns: Tensor | None, layer: int, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write the items' keys and values, and give those of some columns or of the whole rows, at each row's loop."""
+        entry = l - 1 if len(self._keys) > 1 else torch.zeros_like(l)
+        size, read = self._size, []
+        for store, new in ((self._keys, keys), (self._values, values)):
+            store[entry[:, None], layer, rows[:, None], items] = new.transpose(1, 2)
+            if columns is not None:
+                read.append(store[entry[:, None], layer, rows[:, None], columns])
+            elif len(store) == 1 and len(rows) == len(self._rows):
+                read.append(store[0, layer, :, :size])
+            else:
+                read.append(store[entry, layer, rows, :size])
+        return read[0].transpose(1, 2), read[1].transpose(1, 2)
+
+
+def _gather_left(wanted: Annotated[Tensor, Bool("R S")], nowhere: int) -> Annotated[Tensor, Int("R A")]:
+    """The columns of the wanted entries of each row, as many as in the fullest row; `nowhere` fills the others."""
+    column = columns(wanted)
+    most = int(wanted.sum(1).max())
+    return torch.where(wanted, column, nowhere).sort(1).values[:, :most]

@@ -1,0 +1,48 @@
+"""AdamW, its two groups, and its state by the names of the parameters."""
+
+import torch
+from torch import Tensor, nn
+
+from looplm.models.looped import LoopLM
+from looplm.train.config import TrainingConfig
+
+
+def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on the token embedding and the projections only.
+
+    Source: Loshchilov and Hutter 2019, algorithm 2, arXiv:1711.05101.
+    Spec: [training.weight-decay][].
+    """
+    matrices = {id(parameter) for parameter in model.decayed()}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        groups[id(parameter) in matrices].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": groups[True], "weight_decay": config.weight_decay}, {"params": groups[False], "weight_decay": 0.0}],
+        lr=config.schedule(0, config.steps),
+        betas=(config.beta1, config.beta2),
+        foreach=True,
+    )
+
+
+def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors: `PARAMETER|exp_avg` and the like; empty before the first step."""
+    return {
+        f"{name}|{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `moments` gave.
+
+    Raises:
+        KeyError: if a parameter is named that the model does not have.
+    """
+    parameters = dict(model.named_parameters())
+    for name, value in tensors.items():
+        parameter_name, _, key = name.rpartition("|")
+        parameter = parameters[parameter_name]
+        # the count of steps stays on the CPU, as the optimizer made it
+        optimizer.state[parameter][key] = value.clone() if value.dim() == 0 else value.to(parameter.device).clone()

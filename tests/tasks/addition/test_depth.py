@@ -1,0 +1,100 @@
+"""What is measured of a parallel adder."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import models
+
+from looplm.evaluate.figures import depth_figure
+from looplm.lab.measures import rank_correlation
+from looplm.loop.halting import ByRole
+from looplm.loop.halting.fixed import Fixed
+from looplm.loop.halting.state_change import StateChange
+from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models import build_model
+from looplm.models.looped import LoopLM, Offer
+from looplm.runs.checkpoint import save
+from looplm.spec import oracle
+from looplm.tasks.addition.depth import Depth, block_evaluations, offers, work_saved
+from looplm.tasks.addition.sets import test_set
+from looplm.train.recipe import load_recipe
+
+test_set.__test__ = False  # type: ignore[attr-defined]
+halting = oracle("halting")
+rows_of_loops = st.integers(1, 6).flatmap(
+    lambda n: st.lists(st.lists(st.integers(1, 9), min_size=n, max_size=n), min_size=1, max_size=4)
+)
+
+
+@pytest.mark.spec("halting.block-evaluations")
+@given(rows_of_loops, st.floats(0.01, 1))
+def test_work_is_counted_as_the_spec_says(rows: list[list[int]], share: float) -> None:
+    counted = block_evaluations(torch.tensor(rows), "publish", share)
+    for row, work in zip(rows, counted.tolist(), strict=True):
+        assert work == pytest.approx(halting.block_evaluations(row, share))
+
+
+@given(rows_of_loops, st.floats(0.01, 1))
+def test_what_others_offer_costs_what_is_read(rows: list[list[int]], share: float) -> None:
+    for offer in get_args(Offer):
+        expected = []
+        for row in rows:
+            work = 0.0
+            for t, s in enumerate(row):
+                unread = [0] * len(row)
+                loops_read = range(s + 1, max(row[t + 1 :] or unread[:1]) + 1)
+                work += s + len(loops_read) * {"carry": 0.0, "recompute": share, "no-freeze": 1.0, "publish": 0.0}[offer]
+                work += share if offer == "publish" and loops_read else 0.0
+            expected.append(work)
+        assert block_evaluations(torch.tensor(rows), offer, share).tolist() == pytest.approx(expected)
+
+
+def test_rank_correlation_at_known_points() -> None:
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert rank_correlation(x, x**3) == pytest.approx(1)
+    assert rank_correlation(x, -x) == pytest.approx(-1)
+    assert rank_correlation(x, torch.tensor([1.0, 1.0, 2.0, 2.0])) == pytest.approx(0.8944, abs=1e-4)
+    assert rank_correlation(x, torch.ones(4)) != rank_correlation(x, torch.ones(4)), "nan: nothing to correlate"
+
+
+def parallel(model: LoopLM) -> LoopLM:
+    model.preset = load_recipe("parallel")
+    return model
+
+
+@given(models(positions="place", vocab_size=16, body="looped"))
+def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: LoopLM) -> None:
+    rule = ByRole(TwoEqualArgmaxes(5), StateChange(5, epsilon=1e9))
+    found = work_saved(parallel(model), rule, test_set("uniform", 2, 8, seed=1))
+    # an untrained model is never right, so one loop is as accurate as any number
+    assert found["adaptive"]["correct"] == 0
+    assert found["full_prompt"]["loops"] == found["cheap_prompt"]["loops"] == 1
+    assert found["full_prompt"]["block_evaluations"] == found["cheap_prompt"]["block_evaluations"] == 1 + 2 + 1 + 2 + 1 + 4
+    assert len(found["full_prompt"]["correct_after_each_loop"]) == 5
+
+
+@given(models(positions="place", vocab_size=16, body="looped"))
+def test_with_fixed_loops_all_offers_are_one(model: LoopLM) -> None:
+    rows = offers(parallel(model), ByRole(Fixed(3), Fixed(3)), test_set("uniform", 2, 4, seed=1))
+    assert [row["offer"] for row in rows] == list(get_args(Offer))
+    assert {row["block_evaluations"] for row in rows} == {33.0}
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_measured_and_drawn(tmp_path: Path) -> None:
+    preset = load_recipe("parallel")
+    save(build_model(preset.model), preset, {"seed": 7}, tmp_path / "run" / "checkpoint")
+    Depth(runs=(str(tmp_path / "run"),), out=tmp_path / "out.json", n=20, digits=3, chains=2).run()
+    made: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())
+    (result,) = made["results"]
+    assert result["seed"] == 7
+    assert [point["chain"] for point in result["chain"]["points"]] == [0, 1, 2]
+    assert {(row["set"], row["offer"]) for row in result["offers"]} == {
+        (kind, offer) for kind in ("uniform", "carry-heavy") for offer in get_args(Offer)
+    }
+    assert depth_figure(made["results"]).axes
