@@ -268,7 +268,7 @@ assert most[12] > most[4] > most[1]
 # %%
 def most_loops(a, b, rule=own):
     """The most loops of a slot, and whether the sum is right."""
-    made = exact_match(adder, problems_of([(a, b)]), make_halting(rule))
+    made = exact_match(adder, asked(problems_of([(a, b)])), rule)
     return int(made.most_loops[0]), bool(made.solved[0])
 
 
@@ -310,7 +310,8 @@ print("chain", *(f"  at most {cap} loops" for cap in caps))
 ended = {}
 for chain in (60, 64, 65, 100):
     a, b = "4" * (chain - 1) + "5", "5" * chain
-    ended[chain] = [most_loops(a, b, replace(own, max_loops=cap)) for cap in caps]
+    rules = [ByRole(replace(own.answer, max_loops=cap), own.prompt) for cap in caps]
+    ended[chain] = [most_loops(a, b, rule) for rule in rules]
     shown = [
         f"{loops}, {'right' if solved else 'wrong'}" for loops, solved in ended[chain]
     ]

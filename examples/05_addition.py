@@ -386,5 +386,5 @@ check_places(places_of)
 # [`looplm.tasks.addition.sets`][looplm.tasks.addition.sets], their clauses [the spec's page](../spec/addition.md).
 
 # %% [markdown] lang="ko"
-# 형식과 테스트 세트는 [`looplm.data.addition`][looplm.data.addition]과
-# [`looplm.data.addition_sets`][looplm.data.addition_sets]에, 조항은 [명세](../spec/addition.ko.md)에 있다.
+# 형식과 테스트 세트는 [`looplm.tasks.addition.problems`][looplm.tasks.addition.problems]와
+# [`looplm.tasks.addition.sets`][looplm.tasks.addition.sets]에, 조항은 [명세](../spec/addition.ko.md)에 있다.

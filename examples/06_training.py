@@ -114,7 +114,7 @@ assert [first_scored_loop(loops) for loops in (1, 2, 5, 6)] == [1, 2, 3, 4]
 # ## 무엇이 가중치를 바꾸는가 {#optimizer}
 #
 # AdamW를 쓰되, 가중치 감쇠(weight decay)는 임베딩과 행렬에만 적용한다. 정규화와, 로짓처럼 쓰이는 자릿수 위치의 표에는
-# 적용하지 않는다([training.weight-decay][]). 학습률은 웜업 뒤 코사인을 따라 내려간다([training.learning-rate][]).
+# 적용하지 않는다([training.weight-decay][]). 학습률은 웜업 뒤 코사인을 따라 내려간다([training.cosine][]).
 
 # %%
 decayed, kept = make_optimizer(model, config).param_groups
@@ -138,7 +138,7 @@ axes.spines[["top", "right"]].set_visible(False)
 # %% [markdown] lang="ko"
 # ## 직접 실행하는 짧은 훈련 {#live}
 #
-# `looplm train`이 부르는 것이 [`run_preset`][looplm.experiments.run.run_preset]이다. 32문제씩, 2-3루프로 300스텝은
+# `looplm train`이 부르는 것이 [`run_recipe`][looplm.runs.run.run_recipe]이다. 32문제씩, 2-3루프로 300스텝은
 # 덧셈을 배우기에 턱없이 모자란다. 그래서 들여다볼 만하다. 점선은 답이 어디에서 끝나는지는 알지만 숫자는 하나도 모를
 # 때의 손실이다.
 
@@ -215,8 +215,8 @@ print(
 # %% [markdown] lang="ko"
 # ## 훈련이 남기는 것 {#run}
 #
-# 모든 것을 기록한 폴더가 남거나, 아무것도 남지 않는다. 폴더는 다 끝났을 때에만
-# 나타난다([training.nothing-half-written][]). 기록의 첫 줄은 어떤 규칙에 따라 실행했는지를, 규칙마다 그 글의 해시와
+# 모든 것을 기록한 폴더가 남는다. 실행은 시작할 때 폴더를 차지하고 다 끝나면 표시를 남긴다. 도중에 무엇 때문에
+# 멈추었든, 가장 새로운 체크포인트에서 이어 가 비트까지 같은 결과에 이른다([training.resume][]). 기록의 첫 줄은 어떤 규칙에 따라 실행했는지를, 규칙마다 그 글의 해시와
 # 함께 적는다([training.log][]). 그래서 몇 해가 지난 뒤에도 어느 규칙이 바뀌었는지를 `looplm spec stale`이 알려 줄 수
 # 있다.
 

@@ -258,7 +258,7 @@ for backend, state in states.items():
 
 # %% [markdown] lang="ko"
 # 루프 수가 같고, 상태의 차이는 커널의 README가 이유를 밝힌 허용 오차 안에 있다([kernels.same-as-reference][]). 사용자가
-# 직접 할 일은 아니다. 무엇으로 실행할지는 [`generate`][looplm.generate.generate]가 고르고, 무엇을 골랐는지
+# 직접 할 일은 아니다. 무엇으로 실행할지는 [`generate`][looplm.think.generate.generate]가 고르고, 무엇을 골랐는지
 # 밝힌다([kernels.choice][]).
 
 # %%

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from looplm.errors import InputError
 
@@ -64,16 +64,19 @@ class Choices(Generic[Kind]):
     def _outside(self, path: str) -> type[Kind]:
         module, _, name = path.partition(":")
         try:
-            found: type[Kind] = getattr(import_module(module), name)
+            home = import_module(module)
         except ModuleNotFoundError as error:
             raise InputError(
                 f"the {self.what} {path!r} cannot be imported: there is no module {error.name!r}. "
                 "Install it, or put its folder on PYTHONPATH."
             ) from None
-        except ImportError as error:
-            raise InputError(f"the {self.what} {path!r} cannot be imported: {error}.") from None
-        except AttributeError:
-            raise InputError(f"the module {module!r} has no {name!r}, so there is no such {self.what}.") from None
+        except Exception as error:  # whatever a module of the user's raises
+            raise InputError(f"the {self.what} {path!r} cannot be imported: {type(error).__name__}: {error}.") from error
+        if not hasattr(home, name):
+            raise InputError(f"the module {module!r} has no {name!r}, so there is no such {self.what}.")
+        found: Any = getattr(home, name)
+        if not isinstance(found, type):
+            raise InputError(f"{path!r} is no class, so it is no {self.what}.")
         return found
 
 

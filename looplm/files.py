@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from looplm.errors import InputError
+
+_DRAFT = re.compile(r"\..+\.\d+\.draft")
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         InputError: if it cannot be written, for example because the disk is full.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
@@ -56,12 +59,33 @@ def write_file(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
+def draft_of(path: Path) -> Path:
+    """Where this process writes what shall appear at `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.draft")
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file or folder of this name is what a process writes before it appears."""
+    return bool(_DRAFT.fullmatch(name))
+
+
 def to_json(value: Any) -> bytes:
     """Readable JSON, the same bytes for the same value."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise InputError if there is anything at `path`."""
+    """Raise InputError if there is anything at `path`, a link that leads nowhere included."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path} is a link that leads nowhere ({os.readlink(path)}). Give another place, or remove it first.")
     if path.exists():
-        raise InputError(f"{path} already exists; nothing is overwritten. Give another folder, or remove it first.")
+        raise InputError(f"{path} already exists; nothing is overwritten. Give another place, or remove it first.")
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left behind below a folder in which nobody else writes."""
+    for path in [path for path in folder.rglob(".*") if is_draft(path.name)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

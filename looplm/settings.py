@@ -21,14 +21,20 @@ Config = TypeVar("Config")
 Table = dict[str, Any]
 
 
-def parse(kind: type[Config], table: Mapping[str, Any], where: str) -> Config:
-    """A checked config from a table of settings; `where` names the table in the error.
+def parse(kind: type[Config], table: Mapping[str, Any], where: str, context: Any = None) -> Config:
+    """A checked config from a table of settings.
+
+    Args:
+        kind: of the config.
+        table: its settings.
+        where: names the table in the error.
+        context: what the config's own checks are told.
 
     Raises:
         InputError: with every mistake at once, each with its field and what was given.
     """
     try:
-        return TypeAdapter(kind).validate_python(dict(table))
+        return TypeAdapter(kind).validate_python(dict(table), context=context)
     except ValidationError as error:
         raise InputError(f"{where} is not valid: {'; '.join(problems_of(error, kind))}.") from None
 

@@ -5,6 +5,7 @@ from looplm.shapes import enable_checks
 enable_checks("looplm")  # before anything else of the package is imported
 
 import os  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -24,6 +25,21 @@ def _same_conditions() -> None:
     """One thread, and the same random state at the start of each test."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longer than all the rest of a tiny run; here they are files with nothing in them."""
+
+    def save(figure: object, path: Path) -> list[Path]:
+        written = [path.with_suffix(kind) for kind in (".svg", ".png")]
+        for each in written:
+            each.write_bytes(b"")
+        return written
+
+    monkeypatch.setattr("looplm.evaluate.figures.save_figure", save)
+    monkeypatch.setattr("looplm.evaluate.figures.accuracy_figure", lambda *arguments: None)
+    monkeypatch.setattr("looplm.evaluate.figures.trace_figure", lambda *arguments: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -98,7 +98,7 @@ _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_t
 
 
 def _depth(kind: str) -> Callable[[str, str], str]:
-    """A table of what `looplm.tasks.addition.depth` measured."""
+    """A table of what `looplm depth` measured."""
 
     def render(name: str, language: str) -> str:
         path = resource("docs/data") / f"{name}.json"
@@ -211,17 +211,17 @@ def rules(argument: str, language: str) -> str:
     if not path.is_file():
         return _NO_STUDY[language].format(name=name)
     where = dict(item.split("=") for item in levels.split(","))
-    columns = [(kind, int(digits)) for kind, digits in (item.split("/") for item in sets.split(","))]
-    header, rows = rules_table(read_study_summary(path), where, columns, _tongue(language))
+    columns = [(kind, int(size)) for kind, size in (item.split("/") for item in sets.split(","))]
+    header, rows = rules_table(load_study(name), read_study_summary(path), where, columns, _tongue(language))
     return as_markdown(header, [row for row in rows if row[0].startswith("".join(begin))])
 
 
 def calibration(name: str, language: str) -> str:
-    """The expected calibration error of confidence and gate, by recipe, objective and digits; mean over seeds."""
+    """The expected calibration error of confidence and gate, by recipe, objective and size; mean over seeds."""
     path = resource("docs/data") / f"study-{name}.json"
     if not path.is_file():
         return _NO_STUDY[language].format(name=name)
-    return as_markdown(*values_table(read_study_summary(path), "calibration_error.", _tongue(language)))
+    return as_markdown(*values_table(load_study(name), read_study_summary(path), "calibration_error.", _tongue(language)))
 
 
 def _tongue(language: str) -> Language:

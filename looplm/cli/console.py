@@ -1,36 +1,52 @@
 """What the command line prints, and where: results to standard output, everything else to standard error."""
 
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from looplm.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
 FAILED = 1
 """Exit code: the work was done, and part of it failed."""
 REFUSED = 2
 """Exit code: the input was refused; nothing was done."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+
+_arguments: list[str] = []
 
 
-def output() -> Console:
+def remember(arguments: list[str]) -> None:
+    """Keep what the command line was told, for commands that name themselves."""
+    _arguments[:] = arguments
+
+
+def command(*added: str, without: str = "") -> str:
+    """The command that runs now, to be pasted into a shell: without one word, and with others added."""
+    program = ["looplm"] if Path(sys.argv[0]).stem == "looplm" else [sys.executable, "-m", "looplm"]
+    return shlex.join([*program, *(word for word in _arguments if word != without), *added])
+
+
+def output() -> "Console":
     """For results. Colours only on a terminal, and none where NO_COLOR is set."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
-def notes() -> Console:
+def notes() -> "Console":
     """For progress and remarks."""
+    from rich.console import Console
+
     return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def fail(message: str) -> None:
-    """One line on standard error."""
-    print(f"looplm: {' '.join(message.split())}", file=sys.stderr)
+    """One line on standard error; spaces stay as they are, so that a command in it can be pasted."""
+    print(f"looplm: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr)
 
 
 def find_device(name: str, threads: int = 1) -> "torch.device":

@@ -22,7 +22,7 @@ class Runs:
     def run(self) -> int:
         """One line a run."""
         from looplm.errors import InputError
-        from looplm.runs.folder import state_of
+        from looplm.runs.record import state_of
 
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is no folder; give one that holds runs.")

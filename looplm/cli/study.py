@@ -17,7 +17,7 @@ class StudyCommand:
     """Train and measure what is missing of a study, and render its table, figures and verdicts from the numbers."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
-    """A file in spec/presets/studies, such as x0."""
+    """The name of a file in spec/presets/studies, such as x0, or a file of your own that ends in .toml."""
     fast: bool = False
     """A look at the whole way in some minutes: one seed, few steps, few problems. It answers nothing."""
     jobs: int = 2

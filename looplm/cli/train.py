@@ -1,7 +1,7 @@
 """`looplm train`."""
 
+import os
 import shlex
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from looplm.cli.console import notes, output
+from looplm.cli.console import command, notes, output
 from looplm.cli.device import DeviceOptions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Train:
     out: Path | None = None
     """Folder of the run; it must not exist, unless it is resumed. Default: runs/RECIPE/TIME."""
     resume: bool = False
-    """Go on with a run that was stopped; without --out, with the newest one of this recipe."""
+    """Go on with a run that was stopped; without --out, with the newest one of this recipe and seed."""
     seed: int = 0
     """Fixes weights, problems and loop counts."""
     steps: int | None = None
@@ -59,9 +59,10 @@ class Train:
     def run(self) -> int:
         """Train, test, print the table and the trace."""
         from looplm.cli.tables import print_comparison, print_trace
+        from looplm.errors import InputError
         from looplm.runs.folder import default_folder
         from looplm.runs.results import control_results
-        from looplm.runs.run import Keeping, run_recipe
+        from looplm.runs.run import Broken, Keeping, run_recipe
         from looplm.runs.signals import Stopped
         from looplm.settings import changes_of, merge
         from looplm.think.trace import read_trace
@@ -75,17 +76,22 @@ class Train:
         recipe = load_recipe(self.recipe, changes)
         device, execution = self._execution(recipe)
         folder = self.out or (self._newest(recipe.name) if self.resume else default_folder(recipe.name))
+        again = f"To go on: {command(*([] if self.out else ['--out', str(folder)]), '--resume', without='--resume')}"
         with _Display(f"training {recipe.name}", recipe.training.steps) as display:
             keeping = Keeping(
                 checkpoint_every=self.checkpoint_every,
                 trackers=self.track,
                 on_step=display.on_step,
                 on_message=display.on_message,
+                on_remark=display.on_remark,
+                on_signal=display.on_signal,
             )
             try:
                 result = run_recipe(recipe, self.seed, folder, device, execution=execution, keeping=keeping, resume=self.resume)
             except Stopped as stopped:
-                raise Stopped(stopped.signum, f"{stopped} To go on: {self._again(folder)}") from None
+                raise Stopped(stopped.signum, f"{stopped} {again}") from None
+            except Broken as broken:
+                raise InputError(f"{broken} {again}") from broken
         console = output()
         print_comparison(console, [result], control_results(recipe.name))
         print_trace(console, read_trace(folder / "trace.json"))
@@ -120,22 +126,22 @@ class Train:
         return self.on.take(profile), execution
 
     def _newest(self, recipe: str) -> Path:
-        """The newest run of this recipe that is not complete."""
+        """The newest run of this recipe and seed that is not complete, and that no process works in."""
         from looplm.errors import InputError
-        from looplm.runs.folder import read_note
+        from looplm.runs.lock import is_worked_in
+        from looplm.runs.record import read_note
 
-        found = [path for path in sorted((Path("runs") / recipe).glob("*"), reverse=True) if (path / "run.json").exists()]
-        for path in found:
-            if "complete" not in read_note(path)["done"]:
-                return path
-        raise InputError(f"there is no unfinished run of {recipe} in runs/{recipe}; give its folder with --out.")
-
-    def _again(self, folder: Path) -> str:
-        """The command that goes on with this run."""
-        words = [word for word in sys.argv[1:] if word != "--resume"]
-        if self.out is None:
-            words += ["--out", str(folder)]
-        return shlex.join(["looplm", *words, "--resume"])
+        for note in sorted((Path("runs") / recipe).glob("*/run.json"), reverse=True):
+            try:
+                said = read_note(note.parent)
+            except InputError:
+                continue  # damaged, or of another version: `looplm runs` says which
+            if said["seed"] == self.seed and "complete" not in said["done"] and not is_worked_in(note.parent):
+                return note.parent
+        raise InputError(
+            f"there is no unfinished run of {recipe} with seed {self.seed} in runs/{recipe}; `looplm runs` lists what is "
+            "there, and --out takes any folder."
+        )
 
 
 class _Display:
@@ -170,3 +176,11 @@ class _Display:
     def on_message(self, message: str) -> None:
         """Show what is being done after training."""
         self.bar.update(self.task, description=message, note="")
+
+    def on_remark(self, remark: str) -> None:
+        """Show what stays on the screen."""
+        self.console.print(f"{self.title}: {remark}")
+
+    def on_signal(self) -> None:
+        """Say that the signal was heard; written past the console, which may be in the middle of a line."""
+        os.write(2, b"\nlooplm: stopping as soon as what is being done is whole; once more, and it stops at once.\n")

@@ -20,6 +20,8 @@ _SCORES_PER_BATCH = 1_000_000
 """Pairs of tokens of a row that are held at once; keeps memory flat over lengths."""
 _TOKENS_PER_BATCH = 4096
 """Tokens that are held at once by a model whose attention costs what it sees."""
+_ROWS_THAT_ALL_THINK = 50
+"""Rows that are held at once where every loop of every token is computed."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,10 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
             thinking.advance()
         width = part.tokens.shape[1]
         guess, taken = thinking.guess[:, :width], thinking.loops_taken[:, :width] * part.scored
-        right = ((guess == part.targets) | ~part.scored).all(1)
         nats = (_nats(model, thinking.states[:, :width], part),) if with_loss else ()
-        made.append((right, taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations, *nats))
-    solved, mean, most, work, *loss = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
-    return Attempts(solved, mean, most, work, time.perf_counter() - began, *loss)
+        made.append((solved(guess, part), taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations, *nats))
+    right, mean, most, work, *loss = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
+    return Attempts(right, mean, most, work, time.perf_counter() - began, *loss)
 
 
 def _nats(model: LoopLM, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
@@ -119,6 +120,29 @@ def _nats(model: LoopLM, states: Annotated[Tensor, Float("N T D")], problems: Ba
     logits = model.read(states[problems.scored]).float()
     nats[problems.scored] = cross_entropy(logits, problems.targets[problems.scored], reduction="none")
     return nats.sum(1) / problems.scored.sum(1)
+
+
+def solved(guess: Annotated[Tensor, Int("N T")], problems: Batch) -> Annotated[Tensor, Bool("N")]:
+    """Problems of which every scored token is guessed right.
+
+    Spec: [tasks.exact-match][].
+    """
+    return ((guess == problems.targets) | ~problems.scored).all(1)
+
+
+def solved_after_each_loop(model: LoopLM, problems: Batch, halting: HaltingRule) -> Annotated[Tensor, Bool("L N")]:
+    """What would be right if the answer were read after loop l; under this rule its tokens all run `max_loops` loops."""
+    parts = []
+    for part in problems.parts(_ROWS_THAT_ALL_THINK):
+        part = part.to(model.device)
+        right: list[Tensor] = []
+
+        def look(l: int, h: Tensor, part: Batch = part, right: list[Tensor] = right) -> None:
+            right.append(solved(model.read(h).argmax(-1), part))
+
+        model.think(part.tokens, halting, real=part.real, answer=part.scored, hook=look)
+        parts.append(torch.stack(right).cpu())
+    return torch.cat(parts, 1)
 
 
 def make_cell(name: str, size: int, attempts: Attempts) -> Cell:

@@ -1,16 +1,16 @@
 """A study: factors times seeds, trained and measured once, and a verdict that follows from the numbers alone.
 
-A study is a file in spec/presets/studies. Its cells are all combinations of the levels of its factors; a level changes
-settings of a preset. Each cell is trained with each seed; runs and measurements that are there already are taken as
-they are, also those of another study, so a study that was interrupted goes on where it stopped.
+A study is a file in spec/presets/studies, or one of a user's own. Its cells are all combinations of the levels of its
+factors; a level changes settings of a recipe. Each cell is trained with each seed. Runs and measurements that are there
+already are taken as they are, also those of another study, and a run that was stopped goes on.
 """
 
+import functools
 import hashlib
 import itertools
 import json
 import multiprocessing
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -18,27 +18,31 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from looplm.errors import InputError
 from looplm.files import to_json, write_file
-from looplm.lab.measures import MEASURES
+from looplm.lab.measures import Measure, Measures, write_measure
+from looplm.loop.halting import ByRole, as_table
+from looplm.loop.halting.fixed import Fixed
 from looplm.resources import resource
 from looplm.runs.checkpoint import load
+from looplm.runs.folder import read_note
 from looplm.runs.provenance import circumstances
 from looplm.runs.results import read_summary
-from looplm.runs.run import run_preset
-from looplm.settings import merge, parse
-from looplm.train.recipe import Recipe, load_recipe
+from looplm.runs.run import run_recipe
+from looplm.settings import STRICT, merge, parse, read_extended, read_toml
+from looplm.train.recipe import Recipe, load_recipe, parse_recipe
 
 SCHEMA = 1
-_STRICT = ConfigDict(extra="forbid")
+_GLANCE = 50
+"""Problems of each set in a run's own test: the study measures, its runs have a look."""
 Text = dict[Literal["en", "ko"], str]
 """The same in both languages of the book."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LeftOut:
     """Combinations of levels that are not trained, and why."""
 
@@ -46,7 +50,7 @@ class LeftOut:
     why: Text
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Question:
     """What is asked of the numbers: either one level of a factor against another, or a bound.
 
@@ -77,7 +81,7 @@ class Question:
         return self
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Column:
     """A column of the study's table: the mean of a value over seeds, and its least and most."""
 
@@ -86,7 +90,7 @@ class Column:
     kind: Literal["percent", "number"] = "percent"
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Curve:
     """A figure of the study: one of its curves over loops, a line for each cell."""
 
@@ -103,7 +107,7 @@ class Cell:
     """One model of a study."""
 
     levels: dict[str, str]
-    preset: Recipe
+    recipe: Recipe
     seed: int
 
     @property
@@ -114,48 +118,49 @@ class Cell:
     @property
     def key(self) -> str:
         """A name for its run: the same for all that train the same model in the same way."""
-        parts = (self.preset.model, self.preset.data, self.preset.training, *((self.preset.gate,) if self.preset.gate else ()))
         # without what is as by default, so that a setting that is added to the package changes no name
-        trained = [TypeAdapter(type(part)).dump_python(part, mode="json", exclude_defaults=True) for part in parts]
-        digest = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:10]
-        return f"{self.preset.name}-{digest}-{self.seed}"
+        trained = TypeAdapter(Recipe).dump_python(
+            self.recipe, mode="json", exclude_defaults=True, include={"task", "model", "training", "gate"}
+        )
+        return f"{self.recipe.name}-{_digest(trained)}-{self.seed}"
 
     @property
     def without_gate(self) -> "Cell":
         """The model that a gate is trained for; itself, if it has none."""
-        if self.preset.gate is None:
+        recipe = self.recipe
+        if recipe.gate is None:
             return self
-        halting = load_recipe(self.preset.name).halting if self.preset.halting.gate_readers else self.preset.halting
-        plain = replace(self.preset, model=replace(self.preset.model, gate=False), gate=None, halting=halting)
-        return Cell(levels=self.levels, preset=plain, seed=self.seed)
+        halting = ByRole.of(Fixed(recipe.training.max_loops)) if recipe.halting.gate_readers else recipe.halting
+        plain = replace(recipe, model=replace(recipe.model, gate=False), gate=None, halting=halting)
+        return Cell(levels=self.levels, recipe=plain, seed=self.seed)
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Study:
-    """A file in spec/presets/studies, resolved."""
+    """A study's file, resolved."""
 
     name: str
     title: Text
     base: dict[str, Any] = Field(default_factory=dict)
-    """Changes of every cell; `preset` names what is changed."""
+    """Changes of every cell; `extends` names the recipe that is changed."""
     factors: dict[str, dict[str, dict[str, Any]]]
     """Factor → level → the settings that it changes."""
     left_out: tuple[LeftOut, ...] = ()
     seeds: tuple[int, ...]
-    measures: dict[str, dict[str, Any]]
-    """What is measured, with the settings of each measure; `NAME.more` asks for the measure NAME once more."""
+    measures: Measures
+    """What is measured."""
     questions: tuple[Question, ...] = ()
     columns: tuple[Column, ...] = ()
     figures: tuple[Curve, ...] = ()
+    frontier: str | None = None
+    """The held-out set of the figures that show accuracy against work under the measured `rules`, one for each first level."""
     korean: dict[str, str] = Field(default_factory=dict)
-    """Factors and levels, as the Korean book calls them; what is not here keeps its name."""
+    """Factors, levels, sets and what sizes count, as the Korean book calls them; what is not here keeps its name."""
     fast: dict[str, Any] = Field(default_factory=dict)
     """What `--fast` changes: a look at the whole way, not at the answer."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if unknown := {measure_of(name) for name in self.measures} - set(MEASURES):
-            raise ValueError(f"unknown measures {', '.join(sorted(unknown))}; there are: {', '.join(MEASURES)}")
         named = [dict(i.levels) for i in self.left_out]
         named += [{q.factor: level} for q in self.questions if q.factor for level in (q.level, q.against) if level]
         named += [
@@ -176,16 +181,16 @@ class Study:
             levels = dict(zip(self.factors, combination, strict=True))
             if any(item.levels.items() <= levels.items() for item in self.left_out):
                 continue
-            changes = dict(self.base)
-            for factor, level in levels.items():
-                changes = merge(changes, self.factors[factor][level])
+            changes = functools.reduce(merge, (self.factors[factor][level] for factor, level in levels.items()), self.base)
+            recipe = _derive(self.name, levels, changes)
             for seed in self.seeds:
-                yield Cell(levels=levels, preset=_derive(self.name, levels, changes), seed=seed)
+                yield Cell(levels=levels, recipe=recipe, seed=seed)
 
-
-def measure_of(name: str) -> str:
-    """The measure that a study's file means by this name."""
-    return name.partition(".")[0]
+    @property
+    def axis(self) -> str:
+        """What the size of a problem counts, in its task's own measure."""
+        suites = next(self.cells()).recipe.task.suites
+        return next(iter(suites.values())).axis
 
 
 def study_names() -> list[str]:
@@ -193,18 +198,20 @@ def study_names() -> list[str]:
     return sorted(path.stem for path in (resource("spec/presets") / "studies").glob("*.toml"))
 
 
-def load_study(name: str, *, fast: bool = False) -> Study:
-    """The study of this name.
+def load_study(name_or_path: str, *, fast: bool = False) -> Study:
+    """The study of a name, or of a file that ends in .toml.
+
+    Args:
+        name_or_path: which one.
+        fast: with the changes that its table `fast` names.
 
     Raises:
-        InputError: if there is no such study, or its file is not valid.
+        InputError: if there is none, or with every mistake in its file.
     """
-    if name not in study_names():
-        raise InputError(f"There is no study {name!r}; there are: {', '.join(study_names())}.")
-    table = tomllib.loads((resource("spec/presets") / "studies" / f"{name}.toml").read_text(encoding="utf-8"))
+    table = read_extended(name_or_path, _shipped)
     if fast:
         table = merge(table, table.get("fast", {}))
-    return parse(Study, {"name": name, **table}, where=f"study {name!r}")
+    return parse(Study, table | {"name": Path(name_or_path).stem}, where=f"study {name_or_path!r}")
 
 
 def run_study(
@@ -238,35 +245,37 @@ def run_study(
             for number, cell_made in zip(pending[done], done.result(), strict=True):
                 made[number] = {"levels": dict(cells[number].levels), **cell_made}
                 on_message(f"{len(made)} of {len(cells)}: {cells[number].label}")
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            on_message("stopping; what is done is kept, and the same command goes on from there")
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
     return {
         "schema": SCHEMA,
         "study": study.name,
-        "settings": {"seeds": list(study.seeds), "measures": study.measures},
+        "settings": {
+            "seeds": list(study.seeds),
+            "measures": {name: write_measure(measure) for name, measure in study.measures.items()},
+        },
         "cells": [made[number] for number in range(len(cells))],
     }
 
 
-def make_cells(cells: Sequence[Cell], measures: Mapping[str, Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+def make_cells(cells: Sequence[Cell], measures: Mapping[str, Measure], folder: Path) -> list[dict[str, Any]]:
     """Cells that share a model, one after another."""
     return [make_cell(cell, measures, folder) for cell in cells]
 
 
-def make_cell(cell: Cell, measures: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+def make_cell(cell: Cell, measures: Mapping[str, Measure], folder: Path) -> dict[str, Any]:
     """One cell, as the summary holds it; what is there already is not made again."""
-    run, device = folder / "runs" / cell.key, torch.device("cpu")
-    if not run.exists():
-        model_of = None
-        if cell.preset.gate:
-            model_of = folder / "runs" / cell.without_gate.key
-            if not model_of.exists():
-                run_preset(cell.without_gate.preset, cell.seed, model_of, device)
-        run_preset(cell.preset, cell.seed, run, device, model_of=model_of)
+    run, model_of = folder / "runs" / cell.key, None
+    if cell.recipe.gate:
+        model_of = folder / "runs" / cell.without_gate.key
+        _train(cell.without_gate, model_of)
+    _train(cell, run, model_of)
     (result,) = read_summary(run)["results"]
-    found = {name: _measured(name, settings, run, folder) for name, settings in measures.items()}
+    found = {name: _measured(name, measure, cell, run, folder) for name, measure in measures.items()}
     return {
         "seed": cell.seed,
         "run": cell.key,
@@ -295,26 +304,53 @@ def read_study_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def _measured(name: str, settings: Mapping[str, Any], run: Path, folder: Path) -> dict[str, Any]:
+def _train(cell: Cell, run: Path, model_of: Path | None = None) -> None:
+    """Train a cell, unless its run is complete; a run that was stopped goes on, as the study that began it called it."""
+    begun = (run / "run.json").exists()
+    if begun and "complete" in read_note(run)["done"]:
+        return
+    recipe = parse_recipe(read_toml(run / "config.toml"), where=str(run / "config.toml")) if begun else cell.recipe
+    run_recipe(recipe, cell.seed, run, torch.device("cpu"), model_of=model_of, resume=begun)
+
+
+def _measured(name: str, measure: Measure, cell: Cell, run: Path, folder: Path) -> dict[str, Any]:
     """One measure of one run, from its file if the same was measured before."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    # cells that train alike share a run, and may yet halt differently
+    digest = _digest([write_measure(measure), as_table(cell.recipe.halting)])
     path = folder / "measured" / run.name / f"{name}-{digest}.json"
     if not path.exists():
-        made = asdict(MEASURES[measure_of(name)](load(str(run)), run, **settings))
-        write_file(path, to_json({**made, **circumstances(torch.device("cpu"))}))
+        trained = replace(load(run), recipe=cell.recipe)
+        write_file(path, to_json({**asdict(measure(trained, run)), **circumstances(trained.model.device)}))
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def _derive(study: str, levels: Mapping[str, str], changes: dict[str, Any]) -> Recipe:
-    if "preset" not in changes:
-        raise InputError(f"study {study!r}: no level and not `base` names a `preset` for {levels}; name one.")
-    changes = dict(changes)
-    name = changes.pop("preset")
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _derive(study: str, levels: Mapping[str, str], changes: Mapping[str, Any]) -> Recipe:
+    """The recipe of a combination of levels."""
+    if "extends" not in changes:
+        raise InputError(f"study {study!r}: neither a level of {dict(levels)} nor `base` says which recipe it `extends`.")
+    base, own = changes["extends"], {key: value for key, value in changes.items() if key != "extends"}
     title = ", ".join(f"{factor}: {level}" for factor, level in levels.items())
-    preset = load_recipe(name, merge(changes, {"title": f"study {study}, {title}"}))
-    # the run's own test is a glance; the study measures
-    return replace(preset, evaluation=replace(preset.evaluation, digits=(4,), problems_per_cell=50))
+    glance = {"sizes": [_trained_size(base)], "problems_per_cell": _GLANCE}
+    return load_recipe(base, own | {"title": f"study {study}, {title}", "evaluation": glance})
+
+
+@functools.cache
+def _trained_size(recipe: str) -> int:
+    """The largest size that a recipe trains on."""
+    return load_recipe(recipe).task.trained_sizes[1]
+
+
+def _shipped(name: str) -> Path:
+    if name not in study_names():
+        raise InputError(
+            f"There is no study {name!r}; there are: {', '.join(study_names())}; or give a file that ends in .toml."
+        )
+    return resource("spec/presets") / "studies" / f"{name}.toml"
 
 
 def _one_thread() -> None:

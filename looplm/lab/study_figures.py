@@ -8,19 +8,19 @@ from matplotlib.figure import Figure
 
 from looplm.evaluate.figures import curve_figure, frontier_figure
 from looplm.lab.study import Curve, Study
-from looplm.lab.verdicts import pooled_rules
+from looplm.lab.verdicts import pooled_rules, size_label
 
 _SETTING = re.compile(r"^(?P<family>.*?)(?: (?P<setting>[\d./ ]+))?(?P<order> in order)?$")
 
 
 def study_figures(study: Study, summary: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
-    """Name and figure of each curve that the study draws, then the frontier of each first level, if rules were measured."""
+    """Name and figure of each curve that the study draws, then, if it asks for it, the frontier of each first level."""
     for curve in study.figures:
         yield curve.curve.replace("_", "-"), _curve(curve, summary)
-    if all("rules" in cell["notes"] for cell in summary["cells"]):
+    if study.frontier:
         factor = next(iter(study.factors))
         for level in study.factors[factor]:
-            yield f"frontier-{level.lower()}", _frontier(summary, factor, level)
+            yield f"frontier-{level.lower()}", _frontier(study, study.frontier, summary, factor, level)
 
 
 def _curve(curve: Curve, summary: Mapping[str, Any]) -> Figure:
@@ -33,19 +33,19 @@ def _curve(curve: Curve, summary: Mapping[str, Any]) -> Figure:
         label = ", ".join(level if factor == "recipe" else f"{factor} {level}" for factor, level in levels.items())
         points = cell["curves"][curve.curve]
         panels.setdefault(title, {}).setdefault(label, []).append(points)
-        own = cell["curves"].get("chain") if curve.curve.endswith("by_chain") else None
+        own = cell["curves"].get(curve.curve.partition("_by_")[2])
         x = max(x, own or [float(l) for l in range(1, len(points) + 1)], key=len)
     return curve_figure(panels, x, (curve.x, curve.y), curve.percent)
 
 
-def _frontier(summary: Mapping[str, Any], factor: str, level: str) -> Figure:
-    """One panel for each digit count, carry-heavy sums; gates of different objectives are different families."""
+def _frontier(study: Study, name: str, summary: Mapping[str, Any], factor: str, level: str) -> Figure:
+    """One panel for each size of a held-out set; gates of different objectives are different families."""
     panels: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     cells = [cell for cell in summary["cells"] if cell["levels"][factor] == level]
     others = list(dict.fromkeys(tuple(item for item in cell["levels"].items() if item[0] != factor) for cell in cells))
     for number, other in enumerate(others):
-        for (rule, kind, digits), (right, n, work) in pooled_rules(summary, {factor: level, **dict(other)}).items():
-            if kind != "carry-heavy":
+        for (rule, set_, size), (right, n, work) in pooled_rules(summary, {factor: level, **dict(other)}).items():
+            if set_ != name:
                 continue
             found = _SETTING.match(rule)
             assert found is not None
@@ -54,6 +54,6 @@ def _frontier(summary: Mapping[str, Any], factor: str, level: str) -> Figure:
                 family += " (" + ", ".join(value for _, value in other) + ")"
             elif number > 0:
                 continue  # the same models: their other rules are the same
-            title = f"{factor} {level}, {digits} digits, carry-heavy"
+            title = f"{factor} {level}, {size_label(study, size)}, {name}"
             panels.setdefault(title, {}).setdefault(family, []).append((found["setting"] or "", work, right / n))
     return frontier_figure(panels)

@@ -7,11 +7,10 @@ shows one of the margin, and all else is undecided.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from statistics import fmean
 from typing import Any, Literal
 
-from looplm.lab.study import Question, Study, measure_of
+from looplm.lab.study import Question, Study
 
 Language = Literal["en", "ko"]
 Outcome = Literal["better", "worse", "same", "undecided", "holds", "some", "fails"]
@@ -157,30 +156,31 @@ def study_table(study: Study, summary: Summary, language: Language = "en") -> tu
 
 
 def rules_table(
-    summary: Summary, where: Mapping[str, str], sets: Sequence[tuple[str, int]], language: Language = "en"
+    study: Study, summary: Summary, where: Mapping[str, str], sets: Sequence[tuple[str, int]], language: Language = "en"
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: for each halting rule, sums solved in percent / block evaluations a sum, seeds pooled.
+    """Header and rows: for each halting rule, problems solved in percent / block evaluations a problem, seeds pooled.
 
     Args:
-        summary: of a study with the measure `rules`.
+        study: with the measure `rules`.
+        summary: of it.
         where: the cells that are meant.
-        sets: test set and digits of each column.
+        sets: held-out set and size of each column.
         language: of the header.
     """
-    words = {"uniform": "균등 추출", "carry-heavy": "받아올림이 많은 문제"} if language == "ko" else {}
+    names = study.korean if language == "ko" else {}
     header = [{"en": "rule", "ko": "규칙"}[language]]
-    header += [f"{digits}{'자리' if language == 'ko' else ' digits'}, {words.get(kind, kind)}" for kind, digits in sets]
+    header += [f"{size_label(study, size, language)}, {names.get(name, name)}" for name, size in sets]
     pooled = pooled_rules(summary, where)
-    names = list(dict.fromkeys(name for name, _, _ in pooled))
     rows = []
-    for name in names:
-        cells = [pooled[name, kind, digits] for kind, digits in sets]
-        rows.append([name, *(f"{_number(correct / n, 'percent')} / {work:.0f}" for correct, n, work in cells)])
+    for rule in dict.fromkeys(rule for rule, _, _ in pooled):
+        cells = [pooled[rule, name, size] for name, size in sets]
+        rows.append([rule, *(f"{_number(correct / n, 'percent')} / {work:.0f}" for correct, n, work in cells)])
     return header, rows
 
 
-def values_table(summary: Summary, prefix: str, language: Language = "en") -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the values whose names begin so, for each combination of levels; mean, least and most over seeds."""
+def values_table(study: Study, summary: Summary, prefix: str, language: Language = "en") -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the values named PREFIX, what, size, for each combination of levels; mean, least and most over seeds."""
+    korean = study.korean if language == "ko" else {}
     names = list(dict.fromkeys(n for cell in summary["cells"] for n in cell["values"] if n.startswith(prefix)))
     factors = list(summary["cells"][0]["levels"])
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
@@ -190,23 +190,27 @@ def values_table(summary: Summary, prefix: str, language: Language = "en") -> tu
         [*levels, *(_spread([v[n] for v in values], "number") for n in names), str(len(values))]
         for levels, values in groups.items()
     ]
-    words = {"confidence": "확신도", "gate": "게이트"} if language == "ko" else {}
 
     def label(name: str) -> str:
-        what, _, digits = name.removeprefix(prefix).partition(".")
-        return f"{words.get(what, what)}, {digits}{'자리' if language == 'ko' else ' digits'}"
+        what, _, size = name.removeprefix(prefix).partition(".")
+        return f"{korean.get(what, what)}, {size_label(study, size, language)}"
 
     return [*factors, *map(label, names), {"en": "seeds", "ko": "시드"}[language]], rows
 
 
+def size_label(study: Study, size: int | str, language: Language = "en") -> str:
+    """A size of the held-out problems with what it counts; in Korean, a counting word follows its number without a space."""
+    axis = study.axis
+    return f"{size}{study.korean[axis]}" if language == "ko" and axis in study.korean else f"{size} {axis}"
+
+
 def pooled_rules(summary: Summary, where: Mapping[str, str]) -> dict[tuple[str, str, int], tuple[int, int, float]]:
-    """(rule, set, digits) → (right, of how many, work a sum) of the cells with these levels, seeds pooled."""
+    """(rule, set, size) → (right, of how many, work a problem) of the cells with these levels, seeds pooled."""
     pooled: dict[tuple[str, str, int], tuple[int, int, float]] = {}
     for cell in summary["cells"]:
         if where.items() <= cell["levels"].items():
-            measured = (notes["rows"] for name, notes in cell["notes"].items() if measure_of(name) == "rules")
-            for row in chain.from_iterable(measured):
-                key = (row["rule"], row["set"], row["digits"])
+            for row in (row for notes in cell["notes"].values() for row in notes.get("rows", ())):
+                key = (row["rule"], row["set"], row["size"])
                 correct, n, work = pooled.get(key, (0, 0, 0.0))
                 total = n + row["n"]
                 pooled[key] = (correct + row["correct"], total, (work * n + row["work"] * row["n"]) / total)

@@ -6,7 +6,6 @@ loading runs no code of the file's author. What a trainer goes on from is such a
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,19 +16,23 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from looplm.errors import InputError
-from looplm.files import to_json, write_file
+from looplm.files import draft_of, to_json, write_file
 from looplm.models import build_model
 from looplm.models.looped import LoopLM
 from looplm.resources import asset
 from looplm.settings import as_table
+from looplm.train.optimizer import MOMENTS
 from looplm.train.recipe import Recipe, parse_recipe
+from looplm.train.trainer import Trainer
 
 FORMAT = 2
 """Version of the checkpoint's layout."""
 _MODEL, _CARD, _MANIFEST = "model.safetensors", "model.json", "manifest.json"
+_MOMENTS, _PROGRESS = "optimizer.safetensors", "progress.json"
+_PROGRESS_OF = {"steps": int, "tokens": int, "elapsed_s": float, "scaler": dict}
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,16 @@ def save(trained: Trained, folder: str | Path) -> None:
 
     Spec: [training.checkpoint][].
     """
+    if not isinstance(trained, Trained):
+        raise InputError(
+            f"`trained` must be a Trained, a model with its recipe: got {type(trained).__name__}; "
+            "looplm.load gives one, and Trained(model, recipe) makes one."
+        )
     folder = Path(folder)
-    if (folder / _MANIFEST).exists():
+    if any((place / _MANIFEST).exists() for place in _places(folder)):
         raise InputError(f"{folder} holds a checkpoint already; nothing is overwritten. Give another folder, or remove it.")
+    if (folder / "run.json").exists():
+        raise InputError(f"{folder} is a run, which keeps a checkpoint of its own. Give another folder.")
     card = {"format": FORMAT, "recipe": as_table(trained.recipe), "provenance": dict(trained.provenance)}
     write_manifested(folder, {_MODEL: tensor_file(plain_weights(trained.model)), _CARD: to_json(card)})
 
@@ -69,8 +79,8 @@ def load(path_or_name: str | Path, device: str | torch.device = "cpu", dtype: to
     """A trained model, ready to use.
 
     Args:
-        path_or_name: the name of a model inside the package, such as `adder`; or a run, or a checkpoint folder. A folder
-            that has the name of a shipped model is given with its path, such as `./adder`.
+        path_or_name: the name of a model inside the package, as text; or a run, or a checkpoint folder. A folder that
+            has the name of a shipped model is given as `./NAME`, or as a Path.
         device: where its weights shall be.
         dtype: of its weights; by default as they were saved.
 
@@ -81,17 +91,13 @@ def load(path_or_name: str | Path, device: str | torch.device = "cpu", dtype: to
     """
     folder = find_checkpoint(path_or_name)
     contents, card = _contents(folder)
-    recipe = parse_recipe(_of_card(card, "recipe", folder), where=f"{folder / _CARD}")
+    recipe = parse_recipe(_of_card(card, "recipe", folder), where=f"{folder / _CARD}", trained=True)
     model = build_model(recipe.model)
     weights = _tensors(contents[_MODEL], folder / _MODEL)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{folder / _MODEL} is not of the model that {_CARD} describes: {error}.") from None
-    if broken := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
-        raise InputError(f"{folder / _MODEL} holds weights that are not finite, in {broken[0]}; it cannot be used. Train anew.")
-    saved = next(iter(weights.values())).dtype
-    return Trained(model.to(device, dtype or saved).eval(), recipe, _of_card(card, "provenance", folder))
+    _check_weights(weights, model, folder / _MODEL)
+    model = model.to(next(iter(weights.values())).dtype)
+    model.load_state_dict(weights)
+    return Trained(model.to(device, dtype).eval(), recipe, _of_card(card, "provenance", folder))
 
 
 def read_card(path_or_name: str | Path) -> dict[str, Any]:
@@ -105,10 +111,10 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     Raises:
         InputError: if there is none.
     """
-    if str(path_or_name) in shipped_names():
-        return asset(str(path_or_name))
+    if isinstance(path_or_name, str) and path_or_name in shipped_names():
+        return asset(path_or_name)
     path = Path(path_or_name)
-    for folder in (path / "checkpoint", path):
+    for folder in _places(path):
         if (folder / _MANIFEST).is_file():
             return folder
     what = "holds no finished checkpoint" if path.exists() else "does not exist"
@@ -120,7 +126,7 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     )
 
 
-def plain_weights(model: LoopLM) -> dict[str, Tensor]:
+def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights under the names of the plain model, also of one that was compiled."""
     return {name.replace("_orig_mod.", ""): tensor for name, tensor in model.state_dict().items()}
 
@@ -144,19 +150,23 @@ def read_manifested(folder: Path) -> dict[str, bytes]:
     Raises:
         InputError: if one is missing, or differs.
     """
+    again = "copy the checkpoint again, or train anew"
     try:
         listed = json.loads((folder / _MANIFEST).read_bytes())
-        if listed["format"] != FORMAT:
-            raise InputError(
-                f"{folder} has checkpoint format {listed['format']}; this version of looplm reads {FORMAT}. "
-                "Use the version that wrote it, or train anew."
-            )
-        contents = {name: (folder / name).read_bytes() for name in listed["files"]}
-        damaged = [n for n, content in contents.items() if hashlib.sha256(content).hexdigest() != listed["files"][n]["sha256"]]
+        version, hashes = listed["format"], {name: entry["sha256"] for name, entry in listed["files"].items()}
+        contents = {name: (folder / name).read_bytes() for name in hashes} if version == FORMAT else {}
     except FileNotFoundError as error:
-        raise InputError(f"the checkpoint {folder} lacks {Path(error.filename).name}; copy it again, or train anew.") from None
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{folder / _MANIFEST} is damaged; copy the checkpoint again, or train anew.") from None
+        raise InputError(f"the checkpoint {folder} lacks {Path(error.filename).name}; {again}.") from None
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}; {again}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{folder / _MANIFEST} is damaged; {again}.") from None
+    if version != FORMAT:
+        raise InputError(
+            f"{folder} has checkpoint format {version}; this version of looplm reads {FORMAT}. "
+            "Use the version that wrote it, or train anew."
+        )
+    damaged = [name for name, content in contents.items() if hashlib.sha256(content).hexdigest() != hashes[name]]
     if damaged:
         raise InputError(
             f"{folder / damaged[0]} is damaged (its SHA-256 differs from the manifest's); copy it again, or train anew."
@@ -167,32 +177,51 @@ def read_manifested(folder: Path) -> dict[str, bytes]:
 def save_progress(folder: Path, state: Mapping[str, Mapping[str, Any]]) -> None:
     """Keep a trainer's state in a new folder, which appears whole or not at all.
 
+    Raises:
+        InputError: if it cannot be written.
+
     Spec: [training.checkpoint][], [training.nothing-half-written][].
     """
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = draft_of(folder)
     contents = {
         _MODEL: tensor_file(state["model"]),
-        "optimizer.safetensors": tensor_file(state["optimizer"]),
-        "progress.json": to_json(state["progress"]),
+        _MOMENTS: tensor_file(state["optimizer"]),
+        _PROGRESS: to_json(state["progress"]),
     }
-    write_manifested(draft, contents)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    try:
+        write_manifested(draft, contents)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}. Nothing was written there.") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
-def load_progress(folder: Path) -> dict[str, dict[str, Any]]:
-    """A trainer's state again.
+def load_progress(folder: Path, trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """What `save_progress` kept, if it can be this trainer's state.
 
     Raises:
-        InputError: if it is not whole.
+        InputError: if it is not whole, or another trainer's.
     """
     contents = read_manifested(folder)
-    return {
-        "model": _tensors(contents[_MODEL], folder / _MODEL),
-        "optimizer": _tensors(contents["optimizer.safetensors"], folder / "optimizer.safetensors"),
-        "progress": json.loads(contents["progress.json"]),
-    }
+    if lacks := [name for name in (_MODEL, _MOMENTS, _PROGRESS) if name not in contents]:
+        raise InputError(f"the checkpoint {folder} lacks {lacks[0]}.")
+    model, moments = (_tensors(contents[name], folder / name) for name in (_MODEL, _MOMENTS))
+    _check_weights(model, trainer.model, folder / _MODEL)
+    _check_moments(moments, trainer, folder / _MOMENTS)
+    try:
+        progress = json.loads(contents[_PROGRESS])
+    except ValueError:
+        progress = None
+    if (
+        not isinstance(progress, dict)
+        or any(type(progress.get(name)) is not kind for name, kind in _PROGRESS_OF.items())
+        or f"step-{progress['steps']:09d}" != folder.name
+        or not 1 <= progress["steps"] <= trainer.config.steps
+    ):
+        raise InputError(f"{folder / _PROGRESS} is not the progress of this training.")
+    return {"model": model, "optimizer": moments, "progress": progress}
 
 
 def _contents(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -202,10 +231,48 @@ def _contents(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
             raise InputError(f"the checkpoint {folder} lacks {name}; copy it again, or train anew.")
     try:
         card = json.loads(contents[_CARD])
-        assert isinstance(card, dict)
-    except (json.JSONDecodeError, UnicodeDecodeError, AssertionError):
-        raise InputError(f"{folder / _CARD} is no JSON object; copy the checkpoint again, or train anew.") from None
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise InputError(f"{folder / _CARD} is no JSON object; copy the checkpoint again, or train anew.")
     return contents, card
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Where a checkpoint may be, if this path is a run, or is the checkpoint itself."""
+    return path / "checkpoint", path
+
+
+def _check_weights(weights: Mapping[str, Tensor], model: LoopLM, path: Path) -> None:
+    """Refuse weights that are not all those of the model, in its shapes, in one number format, and finite."""
+    wanted = {name: list(tensor.shape) for name, tensor in plain_weights(model).items()}
+    given = {name: list(tensor.shape) for name, tensor in weights.items()}
+    other = [name for name in sorted({*wanted, *given}) if wanted.get(name) != given.get(name)]
+    if other:
+        raise InputError(
+            f"{path} is not of the model that its recipe describes: {other[0]} has the shape {given.get(other[0], 'of none')}, "
+            f"not {wanted.get(other[0], 'of any')}. Copy it again, or train anew."
+        )
+    formats = {tensor.dtype for tensor in weights.values()}
+    if len(formats) > 1 or not all(dtype.is_floating_point for dtype in formats):
+        raise InputError(f"{path} has weights in {', '.join(sorted(map(str, formats)))}, not in one floating-point format.")
+    if broken := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
+        raise InputError(f"{path} holds weights that are not finite, in {broken[0]}; it cannot be used. Train anew.")
+
+
+def _check_moments(moments: Mapping[str, Tensor], trainer: Trainer, path: Path) -> None:
+    """Refuse moments that are not those of the trainer's optimizer after a step."""
+    parameters = dict(trainer.model.named_parameters())
+    kinds = {name: set[str]() for name in parameters}
+    for name, tensor in moments.items():
+        parameter, _, kind = name.rpartition("|")
+        fits = parameter in parameters and tensor.shape in ((), parameters[parameter].shape)
+        if not fits or not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path} is not of this training's optimizer: {name} does not fit.")
+        kinds[parameter].add(kind)
+    missing = [name for name, kind in kinds.items() if kind not in (set(), set(MOMENTS))]
+    if missing or not any(kinds.values()):
+        raise InputError(f"{path} is not of this training's optimizer: it lacks moments of {missing[0] if missing else 'all'}.")
 
 
 def _of_card(card: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:

@@ -5,33 +5,38 @@ log.jsonl    a header, then one line a step                checkpoints/  what tr
 """
 
 import contextlib
+import itertools
 import json
+import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import tomli_w
 
 from looplm.errors import InputError
-from looplm.files import to_json, write_file
+from looplm.files import is_draft, refuse_existing, remove_drafts, to_json, write_file
 from looplm.runs.checkpoint import load_progress, save_progress
-from looplm.settings import Table, as_table, read_toml
+from looplm.runs.lock import is_worked_in, locked
+from looplm.runs.record import ANEW, CIRCUMSTANCES, SCHEMA, read_header, read_note, read_steps, whole_steps
+from looplm.settings import Table, as_table
 from looplm.train.recipe import Recipe
 from looplm.train.trainer import Step, Trainer
 
-SCHEMA = 2
-"""Version of run.json and log.jsonl."""
 _KEPT = 2
 """Checkpoints that are kept, the newest."""
 
 
 def default_folder(recipe: str) -> Path:
-    """runs/<recipe>/<UTC time>, in the current folder."""
-    return Path("runs") / recipe / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    """A free place for a run in the current folder: runs/<recipe>/<UTC time>, with a number behind it if that is taken."""
+    path = Path("runs") / recipe / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    places = itertools.chain([path], (path.with_name(f"{path.name}-{number}") for number in itertools.count(2)))
+    return next(place for place in places if not os.path.lexists(place))
 
 
 class RunFolder:
@@ -40,51 +45,81 @@ class RunFolder:
     Spec: [training.claimed][], [training.resume][], [training.log][].
     """
 
-    def __init__(self, path: Path, note: dict[str, Any], lock: IO[str]) -> None:
+    def __init__(self, path: Path, note: dict[str, Any], lock: int) -> None:
         self.path, self._note, self._lock = path, note, lock
 
     @classmethod
     def claim(cls, path: Path, recipe: Recipe, source: dict[str, Any]) -> "RunFolder":
         """A new folder, in which the run begins.
 
+        Args:
+            path: where; nothing may be there.
+            recipe: what is trained.
+            source: provenance, for the header of the log.
+
         Raises:
-            InputError: if there is anything at the path, or it cannot be written to.
+            InputError: if there is anything at the path, or it cannot be written to; then nothing is left there.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {path.parent}: {error.strerror}. Give another place.") from None
+        try:
             path.mkdir()
         except FileExistsError:
-            raise InputError(_already(path)) from None
+            _refuse_taken(path)
+            raise
         except OSError as error:
             raise InputError(f"cannot make the folder {path}: {error.strerror}. Give another place.") from None
-        note = {"schema": SCHEMA, "recipe": recipe.name, "seed": source["seed"], "steps": recipe.training.steps, "done": []}
-        run = cls(path, note, _locked(path))
+        lock = locked(path)
+        try:
+            return cls._begin(path, recipe, source, lock)
+        except BaseException:
+            os.close(lock)
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+
+    @classmethod
+    def resume(cls, path: Path, recipe: Recipe, source: dict[str, Any]) -> "RunFolder":
+        """The folder of a run that was begun with this recipe and seed.
+
+        Raises:
+            InputError: if there is none, another process works in it, it is damaged, or recipe or seed differ; it says in
+                what.
+        """
+        unborn = path.is_dir() and _is_unborn(path)
+        if not unborn:
+            read_note(path)  # before anything is written there
+        lock = locked(path)
+        try:
+            remove_drafts(path)
+            if unborn:
+                return cls._begin(path, recipe, source, lock)
+            note = read_note(path)
+            differs = list(_differences(_read_config(path), _plain(as_table(recipe))))
+            if note["seed"] != source["seed"]:
+                differs.append(f"`seed` is {note['seed']} there and {source['seed']} here")
+            if differs:
+                raise InputError(f"{path} is another run: {'; '.join(differs)}. Give the same command, or another folder.")
+            return cls(path, note, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def _begin(cls, path: Path, recipe: Recipe, source: dict[str, Any], lock: int) -> "RunFolder":
+        what = {"recipe": recipe.name, "seed": source["seed"], "steps": recipe.training.steps}
+        run = cls(path, {"schema": SCHEMA, **what, "done": [], "resumed": []}, lock)
         write_file(path / "config.toml", tomli_w.dumps(as_table(recipe)).encode())
         write_file(path / "log.jsonl", (json.dumps({"schema": SCHEMA, **source}) + "\n").encode())
         run._write_note()
         return run
 
-    @classmethod
-    def resume(cls, path: Path, recipe: Recipe, seed: int) -> "RunFolder":
-        """The folder of a run that was begun with this recipe and seed.
-
-        Raises:
-            InputError: if there is none, another process works in it, or recipe or seed differ; it says in what.
-        """
-        note = read_note(path)
-        theirs, mine = read_toml(path / "config.toml"), as_table(recipe)
-        differs = list(_differences(theirs, _plain(mine)))
-        if note["seed"] != seed:
-            differs.append(f"`seed` is {note['seed']} there and {seed} here")
-        if differs:
-            raise InputError(f"{path} is another run: {'; '.join(differs)}. Give the same command, or another folder.")
-        return cls(path, note, _locked(path))
-
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._lock.close()
+        os.close(self._lock)
 
     @property
     def complete(self) -> bool:
@@ -99,6 +134,27 @@ class RunFolder:
         self._note["done"].append(name)
         self._write_note()
 
+    def source(self) -> dict[str, Any]:
+        """The provenance of all sessions: the log's header, and from which step on what was otherwise.
+
+        Spec: [training.sessions][].
+        """
+        header = {name: value for name, value in read_header(self.path).items() if name != "schema"}
+        return header | ({"resumed": self._note["resumed"]} if self._note["resumed"] else {})
+
+    def goes_on(self, steps_done: int, source: dict[str, Any]) -> None:
+        """Note what is otherwise from the coming step on than when the run was begun, or last went on.
+
+        Spec: [training.sessions][].
+        """
+        known = read_header(self.path)
+        for session in self._note["resumed"]:
+            known |= session
+        differs = {name: source[name] for name in CIRCUMSTANCES if source[name] != known.get(name)}
+        if differs:
+            self._note["resumed"].append({"from_step": steps_done + 1, **differs})
+            self._write_note()
+
     def keep(self, trainer: Trainer) -> Path:
         """Keep what training can go on from; older checkpoints go, but for one."""
         folder = self.path / "checkpoints" / f"step-{trainer.steps_done:09d}"
@@ -107,14 +163,32 @@ class RunFolder:
             _remove(old)
         return folder
 
-    def restore(self, trainer: Trainer, on_message: Callable[[str], None] = lambda message: None) -> None:
-        """Put a trainer where the newest whole checkpoint stands, and cut the log there; without one it starts anew."""
-        for folder in _checkpoints(self.path):
+    def restore(self, trainer: Trainer, on_remark: Callable[[str], None] = lambda remark: None) -> None:
+        """Put a trainer where the newest whole checkpoint stands, and cut the log there; without one it starts anew.
+
+        Args:
+            trainer: fresh.
+            on_remark: told of each checkpoint that is passed over, and why.
+        """
+        read_header(self.path)
+        logged, found = whole_steps(self.path), _checkpoints(self.path)
+        for folder in found:
             try:
-                trainer.load_state_dict(load_progress(folder))
-                break
+                state = load_progress(folder, trainer)
+                steps = state["progress"]["steps"]
+                if steps > logged:
+                    raise InputError(f"{self.path / 'log.jsonl'} is damaged at step {logged + 1}, before {folder.name}.")
             except InputError as error:
-                on_message(f"passed over: {error}")
+                on_remark(f"passed over: {error}")
+                continue
+            trainer.load_state_dict(state)
+            break
+        if found:
+            on_remark(
+                f"going on from step {trainer.steps_done}"
+                if trainer.steps_done
+                else "no checkpoint is whole: from step 1 again"
+            )
         lines = (self.path / "log.jsonl").read_bytes().splitlines(keepends=True)
         write_file(self.path / "log.jsonl", b"".join(lines[: 1 + trainer.steps_done]))
 
@@ -144,73 +218,44 @@ class RunFolder:
         write_file(self.path / "run.json", to_json(self._note))
 
 
-def read_note(path: Path) -> dict[str, Any]:
-    """What a run's folder says of it: recipe, seed, steps, and the stages that are done.
+def _refuse_taken(path: Path) -> None:
+    """Say what is at a path that was to be a new run."""
+    if path.is_dir() and any(path.iterdir()) and _is_unborn(path):
+        raise InputError(f"{path} holds a run that was cut off as it began: add --resume to begin it, or give another folder.")
+    if (path / "run.json").exists():
+        if "complete" in read_note(path)["done"]:
+            advice = "it is complete; give another folder"
+        elif is_worked_in(path):
+            advice = "another process works in it; give another folder"
+        else:
+            advice = "add --resume to go on with it, or give another folder"
+        raise InputError(f"{path} holds a run already: {advice}.")
+    refuse_existing(path)
 
-    Raises:
-        InputError: if it is no run, or one of another schema.
-    """
+
+def _is_unborn(path: Path) -> bool:
+    """Whether the folder is empty, or holds what a claim writes before the note that makes it a run."""
+    names = {each.name for each in path.iterdir()}
+    written = {name for name in names if not is_draft(name)}
+    return not names or (".lock" in names and written <= {".lock", "config.toml", "log.jsonl"})
+
+
+def _read_config(path: Path) -> Table:
     try:
-        note = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "was written by an older version of looplm" if (path / "log.jsonl").exists() else "is no run"
-        raise InputError(f"{path} {what}: it has no run.json. Give the folder of a run that this version began.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        raise InputError(f"{path / 'run.json'} is damaged; the run cannot go on. Start it anew in another folder.") from None
-    if not isinstance(note, dict) or note.get("schema") != SCHEMA:
-        raise InputError(f"{path} is a run of another schema than {SCHEMA}; use the version of looplm that wrote it.")
-    return note
-
-
-def read_steps(path: Path) -> list[Step]:
-    """The steps that a run's log holds."""
-    lines = (path / "log.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-    return [Step(**json.loads(line)) for line in lines]
-
-
-def is_worked_in(path: Path) -> bool:
-    """Whether a process works in this run now."""
-    try:
-        _locked(path).close()
-    except InputError:
-        return True
-    return False
-
-
-def _locked(path: Path) -> IO[str]:
-    """The run's lock, held until it is closed or the process ends, however it ends."""
-    lock = (path / ".lock").open("w")
-    try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # no flock on Windows: the claim alone keeps runs apart
-        pass
-    except OSError:
-        lock.close()
-        raise InputError(f"another process works in {path}; wait for it, or stop it.") from None
-    return lock
+        return tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{path / 'config.toml'} is damaged; {ANEW}.") from None
 
 
 def _checkpoints(path: Path) -> list[Path]:
     """The newest first."""
-    return sorted((path / "checkpoints").glob("step-*"), reverse=True)
+    return sorted((each for each in (path / "checkpoints").glob("step-*") if each.is_dir()), reverse=True)
 
 
 def _remove(folder: Path) -> None:
     """The manifest goes first, so that a rest is never taken for whole."""
     (folder / "manifest.json").unlink(missing_ok=True)
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
-
-
-def _already(path: Path) -> str:
-    if (path / "run.json").exists():
-        done = "complete" in read_note(path)["done"]
-        advice = "it is complete; give another folder" if done else "add --resume to go on with it, or give another folder"
-        return f"{path} holds a run already: {advice}."
-    return f"{path} already exists; nothing is overwritten. Give another folder, or remove it first."
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plain(table: Table) -> Any:
@@ -224,21 +269,3 @@ def _differences(theirs: Any, mine: Any, name: str = "") -> Iterator[str]:
             yield from _differences(theirs.get(key), mine.get(key), f"{name}.{key}" if name else key)
     elif theirs != mine:
         yield f"`{name}` is {theirs!r} there and {mine!r} here"
-
-
-def state_of(path: Path) -> dict[str, Any]:
-    """Recipe and seed of a run, and how far it is, in words."""
-    try:
-        note = read_note(path)
-    except InputError as error:
-        return {"recipe": "?", "seed": "?", "state": str(error)}
-    lines = (path / "log.jsonl").read_bytes().count(b"\n") - 1
-    if "complete" in note["done"]:
-        state = "complete"
-    elif is_worked_in(path):
-        state = f"being worked in, step {lines} of {note['steps']}"
-    elif note["done"]:
-        state = f"stopped after {note['done'][-1]}; --resume goes on"
-    else:
-        state = f"stopped at step {lines} of {note['steps']}; --resume goes on"
-    return {"recipe": note["recipe"], "seed": note["seed"], "steps": lines, "done": note["done"], "state": state}

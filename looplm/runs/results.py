@@ -26,6 +26,8 @@ from looplm.runs.provenance import circumstances
 from looplm.task import TASKS
 
 SCHEMA = 2
+_RESULT = ("preset", "task", "title", "seed", "parameters", "axis", "trained_sizes", "cells")
+_CELL = ("set", "size", "n", "correct", "accuracy", "low", "high", "mean_loops")
 Result = dict[str, Any]
 Summary = dict[str, Any]
 
@@ -68,7 +70,24 @@ def read_summary(path: Path) -> Summary:
         raise InputError(f"{path} is no readable summary; give a run folder or the summary.json of one.") from None
     if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
         raise InputError(f"{path} is not a summary of schema {SCHEMA}; this version of looplm reads no other.")
+    if wrong := _wrong_in(summary.get("results")):
+        raise InputError(f"{path} is damaged: {wrong}. Measure anew: looplm eval MODEL --out FILE.")
     return summary
+
+
+def _wrong_in(results: Any) -> str | None:
+    """What makes results of a summary unusable, or contradict themselves."""
+    if not isinstance(results, list) or not results:
+        return "it holds no results"
+    for result in results:
+        if not isinstance(result, dict) or not set(_RESULT) <= set(result) or not result["cells"]:
+            return f"a result needs {', '.join(_RESULT)}"
+        for cell in result["cells"]:
+            if not isinstance(cell, dict) or not set(_CELL) <= set(cell):
+                return f"a cell needs {', '.join(_CELL)}"
+            if not 0 <= cell["correct"] <= cell["n"] or abs(cell["correct"] / cell["n"] - cell["accuracy"]) > 1e-6:
+                return f"{cell['correct']} of {cell['n']} is not an accuracy of {cell['accuracy']}"
+    return None
 
 
 def pooled_cells(results: Iterable[Result], kind: str) -> list[dict[str, Any]]:

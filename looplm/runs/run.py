@@ -8,6 +8,7 @@ report.md     rendered from the summary    checkpoint/   the model: looplm.load(
 
 import csv
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +19,8 @@ from typing import Any
 
 import torch
 
+from looplm.draws import Draw, seeded
+from looplm.errors import InputError
 from looplm.evaluate.scores import Cell, evaluate
 from looplm.files import to_json, write_file
 from looplm.models import build_model
@@ -31,11 +34,11 @@ from looplm.runs.signals import Stopped, Wish, heeding
 from looplm.runs.trackers import find_tracker, open_tracker
 from looplm.settings import as_table
 from looplm.train.execution import Execution
+from looplm.train.fits import TEST_SEED
 from looplm.train.gate import train_gate
 from looplm.train.recipe import Recipe
 from looplm.train.trainer import Step, Trainer, run_steps
 
-TEST_SEED = 1
 _LAST_STEPS = 100
 _SECONDS_BETWEEN_CHECKPOINTS = 180.0
 
@@ -50,6 +53,15 @@ class Keeping:
     """Names of looplm.runs.trackers."""
     on_step: Callable[[Step], None] = lambda step: None
     on_message: Callable[[str], None] = lambda message: None
+    """Told what is being done."""
+    on_remark: Callable[[str], None] = lambda remark: None
+    """Told what must not be overlooked."""
+    on_signal: Callable[[], None] = lambda: None
+    """Told, at any moment of the program, that the run will stop at the next place where it is whole."""
+
+
+class Broken(InputError):
+    """A run that ended early because something failed; what it has done is kept, and it can go on."""
 
 
 def run_recipe(
@@ -76,7 +88,8 @@ def run_recipe(
         resume: go on with the run in the folder.
 
     Raises:
-        InputError: if the folder is taken, or is another run.
+        InputError: if the folder is taken, or is another run; or if training diverges.
+        Broken: if something failed that can be mended, such as a full disk; what is done is kept.
         Stopped: if the run was told to stop; what is done is kept.
 
     Spec: [training.claimed][], [training.resume][], [training.log][].
@@ -85,14 +98,23 @@ def run_recipe(
     for name in keeping.trackers:
         find_tracker(name)
     source = provenance(recipe, seed, device, execution)
-    run = RunFolder.resume(folder, recipe, seed) if resume else RunFolder.claim(folder, recipe, source)
-    with run, heeding() as wish:
+    run = (RunFolder.resume if resume else RunFolder.claim)(folder, recipe, source)
+    with run, heeding(keeping.on_signal) as wish:
         stages = _Stages(run, recipe, seed, device, execution, keeping, source, wish)
-        stages.do("train", lambda: stages.train(model_of))
-        stages.do("test", stages.test)
-        stages.do("trace", stages.trace)
-        stages.do("report", stages.report)
-        stages.do("complete", run.forget_checkpoints)
+        try:
+            stages.do("train", lambda: stages.train(model_of))
+            stages.do("test", stages.test)
+            stages.do("trace", stages.trace)
+            stages.do("report", stages.report)
+            stages.do("complete", run.forget_checkpoints)
+        except (InputError, OSError) as error:
+            what = str(error) if isinstance(error, InputError) else f"{error.strerror or error}."
+            raise Broken(f"{what} What was done before is kept in {folder}.") from error
+        except FloatingPointError as error:
+            raise InputError(
+                f"training diverged: {error} What was done before is kept in {folder}; going on would come to the same. Try "
+                "another seed, or a lower rate (`training.schedule`)."
+            ) from None
     (result,) = read_summary(folder)["results"]
     return result
 
@@ -121,24 +143,22 @@ class _Stages:
         if model_of is None:
             model = self._trained()
         else:
-            model = _with_fresh_gate(model_of, self.recipe)
-            steps_log = (model_of / "log.jsonl").read_text(encoding="utf-8").partition("\n")[2]
-            header = (self.path / "log.jsonl").read_text(encoding="utf-8").partition("\n")[0]
-            write_file(self.path / "log.jsonl", f"{header}\n{steps_log}".encode())
+            model = _with_fresh_gate(model_of, self.recipe, self.seed).to(self.device)
+            steps_log = (model_of / "log.jsonl").read_bytes().partition(b"\n")[2]
+            header = (self.path / "log.jsonl").read_bytes().partition(b"\n")[0]
+            write_file(self.path / "log.jsonl", header + b"\n" + steps_log)
         steps = self.run.steps()
         facts: dict[str, Any] = {"training": _training_facts(steps)}
         if self.recipe.gate:
-            self.keeping.on_message("training the gate")
-            losses = list(train_gate(model, self.recipe, self.seed))
-            facts["gate"] = {"steps": len(losses), "final_loss": round(fmean(losses[-_LAST_STEPS:]), 6)}
-        for file in (self.path / "checkpoint").glob("*"):
-            file.unlink()  # of a save that was cut off
-        save(Trained(model.eval(), self.recipe, self.source | facts), self.path / "checkpoint")
+            facts["gate"] = self._train_gate(model)
+        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)  # of a save that was cut off
+        save(Trained(model.eval(), self.recipe, self.run.source() | facts), self.path / "checkpoint")
         write_file(self.path / "metrics.csv", _csv(steps))
 
     def _trained(self) -> LoopLM:
         trainer = Trainer(self.recipe, self.seed, self.device, self.execution)
-        self.run.restore(trainer, self.keeping.on_message)
+        self.run.restore(trainer, self.keeping.on_remark)
+        self.run.goes_on(trainer.steps_done, self.source)
         named: dict[str, Any] = {
             "run_name": f"{self.recipe.name}-{self.seed}",
             "config": as_table(self.recipe),
@@ -154,22 +174,30 @@ class _Stages:
                     self.keeping.on_step(step)
                     for tracker in trackers:
                         tracker.log(step.step, _numbers(step))
-                    every = self.keeping.checkpoint_every
-                    if (every and step.step % every == 0) or time.monotonic() - kept_at > _SECONDS_BETWEEN_CHECKPOINTS:
+                    every, last = self.keeping.checkpoint_every, step.step == trainer.config.steps
+                    due = (every and step.step % every == 0) or time.monotonic() - kept_at > _SECONDS_BETWEEN_CHECKPOINTS
+                    if due or last or self.wish:
                         self.run.keep(trainer)
                         kept_at = time.monotonic()
-                    if self.wish:
-                        self.run.keep(trainer)
-                        self._stop_if_wished(f"step {step.step} of {trainer.config.steps} is kept")
+                    self._stop_if_wished(f"step {step.step} of {trainer.config.steps} is kept")
         finally:
             for tracker in trackers:
                 tracker.finish()
         return trainer.model
 
+    def _train_gate(self, model: LoopLM) -> dict[str, Any]:
+        """A gate's training is short: one that is stopped begins anew from the trained model."""
+        self.keeping.on_message("training the gate")
+        losses = []
+        for loss in train_gate(model, self.recipe, self.seed):
+            losses.append(loss)
+            self._stop_if_wished("the trained model is kept, its gate is not")
+        return {"steps": len(losses), "final_loss": round(fmean(losses[-_LAST_STEPS:]), 6)}
+
     def test(self) -> None:
         """Every test set, cell by cell; cells that an earlier session measured are taken as they are."""
         kept = self.path / "cells.jsonl"
-        cells = [Cell(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
+        cells = _read_cells(kept)
         trained, tested, halting = load(self.path, self.device), self.recipe.evaluation, self.recipe.halting
         wanted = (trained.model, self.recipe.task, tested.sizes, tested.problems_per_cell, halting, TEST_SEED)
         done = {(cell.set, cell.size) for cell in cells}
@@ -206,9 +234,19 @@ class _Stages:
             raise Stopped(self.wish.signum, f"stopped; {kept} in {self.path}.")
 
 
-def _with_fresh_gate(run: Path, recipe: Recipe) -> LoopLM:
+def _read_cells(path: Path) -> list[Cell]:
+    """Cells that an earlier session measured; none, if they cannot be read."""
+    try:
+        return [Cell(**json.loads(line)) for line in path.read_bytes().splitlines()]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _with_fresh_gate(run: Path, recipe: Recipe, seed: int) -> LoopLM:
     """The model of a run without a gate, with a fresh gate."""
-    taken, model = load(run).model, build_model(recipe.model)
+    taken = load(run).model
+    with seeded(Draw(seed, "weights")):
+        model = build_model(recipe.model)
     model.load_state_dict({**model.state_dict(), **taken.state_dict()})
     return model.eval()
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,6 +21,9 @@ class Stopped(KeyboardInterrupt):
         super().__init__(message)
         self.signum = signum
 
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[int, str]]:
+        return type(self), (self.signum, str(self))  # so that it comes back from another process
+
 
 class Wish:
     """Whether someone wants the run to stop."""
@@ -32,21 +35,42 @@ class Wish:
 
 
 @contextmanager
-def heeding() -> Iterator[Wish]:
-    """Within it, a first signal is only noted, for the run to stop where it is whole; a second one interrupts at once."""
+def heeding(on_first: Callable[[], None] = lambda: None) -> Iterator[Wish]:
+    """Within it, a first signal is only noted, for the run to stop where it is whole; a second one stops it at once.
+
+    What the process was started to ignore (under `nohup`, or in a shell's background) stays ignored. Outside the main
+    thread, where Python gives no signals, nothing is heeded.
+
+    Args:
+        on_first: told of the first signal, at any moment of the program.
+
+    Raises:
+        Stopped: at the second signal.
+    """
     wish = Wish()
-    if threading.current_thread() is not threading.main_thread():
-        yield wish
-        return
 
     def note(signum: int, frame: FrameType | None) -> None:
         if wish:
-            raise KeyboardInterrupt
+            raise Stopped(signum, "stopped at once.")
         wish.signum = signum
+        on_first()
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with handled(note):
         yield wish
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within it, the signals that ask for an end, unless they are ignored, go to the handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heeded = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
+    for number in heeded:
+        signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in heeded.items():
+            signal.signal(number, old)

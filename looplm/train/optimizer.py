@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from looplm.models.looped import LoopLM
 from looplm.train.config import TrainingConfig
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of a parameter after a step."""
+
 
 def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on the token embedding and the projections only.

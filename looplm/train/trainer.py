@@ -17,12 +17,11 @@ from looplm.models.looped import LoopLM
 from looplm.task import Batch, Task
 from looplm.train.config import TrainingConfig
 from looplm.train.execution import Execution
+from looplm.train.fits import VALIDATION_ROWS, VALIDATION_SEED
 from looplm.train.loops import LoopPlan, draw_plan, starting_state, state_noise
 from looplm.train.objective import Objective, make_objective
 from looplm.train.optimizer import load_moments, make_optimizer, moments
 from looplm.train.recipe import Recipe
-
-_VALIDATION_ROWS, _VALIDATION_SEED = 64, 7
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Trainer:
     def validation_loss(self) -> float:
         """Nats per answer token of held-out problems of the smallest size, after the most loops of training."""
         name, size = next(iter(self.task.suites)), min(self.recipe.evaluation.sizes)
-        held_out = self.task.suite(name, size, _VALIDATION_ROWS, _VALIDATION_SEED).to(self.model.device)
+        held_out = self.task.suite(name, size, VALIDATION_ROWS, VALIDATION_SEED).to(self.model.device)
         loops = self.config.max_loops
         plain = replace(self.config, before_due="scored", label_smoothing=0.0)
         objective = make_objective(held_out, LoopPlan(loops, loops), plain, self.model.reach)

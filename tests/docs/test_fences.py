@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from looplm import cli
+from looplm.cli.commands import all_commands
 from looplm.runs.results import by_preset, read_summary
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,7 @@ def test_a_make_command_on_a_page_is_one(page: str, arguments: list[str]) -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_named_in_a_sentence_exist(page: Path) -> None:
-    known = cli.commands()
+    known = all_commands()
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     for program, name in re.findall(r"`(?:\.venv/bin/)?(looplm|make) ([a-z-]+)[^`]*`", prose):
         there = name in known if program == "looplm" else re.search(rf"^{name}:", MAKEFILE, re.MULTILINE)
@@ -108,13 +109,13 @@ def said_of_results() -> list[tuple[str, Callable[[], str]]]:
         return f"{max(cell['n'] for run in runs for cell in run['cells']):,}"
 
     others = (ROOT / "docs/data/others-addition.toml").read_text(encoding="utf-8")
-    fewest, most = own[0]["trained_digits"]
+    fewest, most = own[0]["trained_sizes"]
     return [
         (r"Trained on sums of (.+?) digits only", lambda: f"{fewest} to {most}"),
         (r"over (\d+) seeds", lambda: f"{len(own)}"),
         (r"for the controls ([\d,]+)\suniform", lambda: counts(controls)),
         (r"\. (\d+)\sseeds, again", lambda: f"{len(parallel)}"),
-        (r"again trained on at most (\d+) digits", lambda: f"{parallel[0]['trained_digits'][1]}"),
+        (r"again trained on at most (\d+) digits", lambda: f"{parallel[0]['trained_sizes'][1]}"),
         (r"up to (\d-\d) digits", lambda: re.findall(r"up to (\d-\d) digits", others)[0]),
     ]
 
@@ -135,8 +136,8 @@ def test_every_number_that_the_readme_says_of_results_is_checked() -> None:
 
 def test_what_the_readme_concludes_is_in_the_results() -> None:
     light = by_preset(read_summary(ROOT / "docs/data/first-light.json")["results"])
-    beyond = light["first-light"][0]["trained_digits"][1] + 1
-    at = {(name, cell["digits"]): cell for name, runs in light.items() for run in runs for cell in run["cells"]}
+    beyond = light["first-light"][0]["trained_sizes"][1] + 1
+    at = {(name, cell["size"]): cell for name, runs in light.items() for run in runs for cell in run["cells"]}
     assert at["first-light-rope", beyond]["correct"] == 0
     for control in ("first-light-static", "first-light-one-layer"):
         assert all(cell["accuracy"] == 1.0 for run in light[control] for cell in run["cells"])

@@ -1,19 +1,26 @@
 """Studies: what is run, that it goes on where it stopped, and that verdicts follow from the numbers."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.cli import main
 from looplm.errors import InputError
-from looplm.lab.study import Question, Study, load_study, make_cells, run_study, study_names
+from looplm.lab.study import Question, Study, load_study, make_cell, make_cells, run_study, study_names
 from looplm.lab.study_figures import study_figures
-from looplm.lab.verdicts import study_table, verdict_lines, verdicts
+from looplm.lab.verdicts import rules_table, study_table, values_table, verdict_lines, verdicts
+from looplm.runs.folder import read_steps
+from looplm.runs.run import Keeping, run_recipe
+from looplm.runs.signals import Stopped
 from looplm.settings import as_table, parse
+from looplm.train.trainer import Step
 
 TITLE = {"en": "a study", "ko": "연구"}
 
@@ -24,12 +31,14 @@ def study(**changes: Any) -> Study:
         "title": TITLE,
         "seeds": (0, 1),
         "base": {
-            "preset": "first-light",
-            "training": {"steps": 2, "batch_size": 4},
+            "extends": "prefix-sums",
+            "task": {"max_bits": 4},
+            "training": {"steps": 2, "batch_size": 4, "max_loops": 2, "restart_share": 0},
             "model": {"width": 8, "heads": 2, "mlp_width": 8},
+            "halting": {"rule": "fixed", "max_loops": 3},
         },
         "factors": {"x0": {"every": {}, "first": {"model": {"injection": "first"}}}},
-        "measures": {"convergence": {"loss": 0.05}, "loops": {"digits": 2, "n": 4, "seed": 1, "times": [1, 2], "most": 13}},
+        "measures": {"convergence": {"loss": 0.05}, "loops": {"size": 2, "n": 4, "seed": 1, "times": [1, 2], "most": 5}},
         "columns": [{"value": "at.1x", "label": {"en": "trained", "ko": "훈련"}}],
         "figures": [{"curve": "accuracy_by_loops", "y": "solved", "percent": True}],
     }
@@ -134,21 +143,31 @@ def test_a_question_that_cannot_be_answered_is_refused(question: dict[str, Any],
 def test_a_level_or_measure_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="`x0 = second` is named, but is no level"):
         study(questions=[compare(against="second")])
-    with pytest.raises(InputError, match="unknown measures colour; there are: convergence"):
+    with pytest.raises(InputError, match=r"`measures\.colour\.measure`: there is no measure 'colour'; there are: accuracy"):
         study(measures={"colour": {}})
+    with pytest.raises(InputError, match=r"`measures\.accuracy\.n`: must be given for the measure 'accuracy'"):
+        study(measures={"accuracy": {"sizes": [2], "seed": 1}})
     with pytest.raises(InputError, match=r"There is no study 'y0'; there are: .*x0"):
         load_study("y0")
+    with pytest.raises(InputError, match="`base` says which recipe it `extends`"):
+        list(study(base={}).cells())
+
+
+def test_a_study_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    table = {name: value for name, value in as_table(study()).items() if name != "name"}
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps(table))
+    assert load_study(str(tmp_path / "mine.toml")) == study(name="mine")
 
 
 @pytest.mark.parametrize("name", study_names())
 def test_a_fast_look_trains_and_measures_less(name: str) -> None:
     whole, fast = load_study(name), load_study(name, fast=True)
     assert len(fast.seeds) == 1 < len(whole.seeds)
-    longest = max(cell.preset.training.steps for cell in fast.cells())
-    assert longest < min(cell.preset.training.steps for cell in whole.cells()) / 5
-    for measure, settings in fast.measures.items():
-        assert settings.keys() == whole.measures[measure].keys()
-        assert settings.get("n", 0) <= whole.measures[measure].get("n", 0) / 2
+    longest = max(cell.recipe.training.steps for cell in fast.cells())
+    assert longest < min(cell.recipe.training.steps for cell in whole.cells()) / 5
+    assert fast.measures.keys() == whole.measures.keys()
+    for name, measure in fast.measures.items():
+        assert getattr(measure, "n", 0) <= getattr(whole.measures[name], "n", 0) / 2
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -163,10 +182,10 @@ def test_every_study_in_the_spec_can_be_run(name: str, fast: bool) -> None:
 
 
 def test_cells_that_train_alike_share_a_run_whatever_study_asks() -> None:
-    one, other = study(), study(name="other", factors={"positions": {"digits": {}}})
+    one, other = study(), study(name="other", factors={"positions": {"place": {}}})
     assert {cell.key for cell in other.cells()} < {cell.key for cell in one.cells()}
     assert len({cell.key for cell in one.cells()}) == 4
-    longer = study(base=one.base | {"training": {"steps": 3, "batch_size": 4}})
+    longer = study(base=one.base | {"training": one.base["training"] | {"steps": 3}})
     assert not {cell.key for cell in longer.cells()} & {cell.key for cell in one.cells()}
 
 
@@ -188,19 +207,50 @@ def test_a_study_trains_measures_goes_on_and_renders(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_also_in_another_study(tmp_path: Path) -> None:
+    rules = {name: {"halting": {"rule": "fixed", "max_loops": loops}} for name, loops in (("one", 1), ("three", 3))}
+    settings: dict[str, Any] = {
+        "seeds": (0,),
+        "factors": {"halting": rules},
+        "measures": {"accuracy": {"sizes": [2], "n": 4, "seed": 1}},
+    }
+    begins, goes_on = study(**settings), study(name="other", **settings)
+    first, (one, three) = next(begins.cells()), list(goes_on.cells())
+
+    def stop(step: Step) -> None:
+        if step.step == 2:
+            raise KeyboardInterrupt
+
+    keeping = Keeping(checkpoint_every=1, on_step=stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(first.recipe, 0, tmp_path / "runs" / first.key, torch.device("cpu"), keeping=keeping)
+    assert first.key == one.key == three.key
+    work = [make_cell(cell, goes_on.measures, tmp_path)["values"]["work.uniform.2"] for cell in (one, three)]
+    assert len(read_steps(tmp_path / "runs" / one.key)) == 2
+    assert work == [3, 9], "one run, and each cell halts by its own rule: three tokens, one loop or three"
+
+
+def test_a_stop_comes_back_whole_from_a_process_of_a_study() -> None:
+    back = pickle.loads(pickle.dumps(Stopped(15, "step 1 of 2 is kept")))
+    assert (back.signum, str(back)) == (15, "step 1 of 2 is kept")
+
+
+@pytest.mark.slow
 def test_a_gate_is_trained_for_the_model_of_another_run(tmp_path: Path) -> None:
     gated = study(
         seeds=(0,),
         base=study().base | {"model": {"width": 8, "heads": 2, "mlp_width": 8, "gate": True}},
+        frontier="uniform",
+        korean={"uniform": "고른 열", "bits": "비트", "gate": "게이트"},
         factors={"gate": {name: {"gate": {"objective": name, "steps": 2, "max_loops": 3}} for name in ("right", "ponder")}},
         measures={
             "rules": {
                 "rules": {"gate 0.5": {"rule": "gate", "threshold": 0.5, "max_loops": 3}},
-                "digits": [2],
+                "sizes": [2],
                 "n": 3,
                 "seed": 1,
             },
-            "calibration": {"digits": [2], "loops": 3, "n": 3, "seed": 1},
+            "calibration": {"sizes": [2], "loops": 3, "n": 3, "seed": 1},
         },
         figures=[],
     )
@@ -215,7 +265,13 @@ def test_a_gate_is_trained_for_the_model_of_another_run(tmp_path: Path) -> None:
     assert json.loads(first_step)["step"] == 1
     assert "calibration_error.gate.2" in cells[0]["values"]
     cells = [{"levels": {"gate": level}, **cell} for level, cell in zip(("right", "ponder"), cells, strict=True)]
-    assert [name for name, _ in study_figures(gated, {"cells": cells})] == ["frontier-right", "frontier-ponder"]
+    summary = {"cells": cells}
+    assert [name for name, _ in study_figures(gated, summary)] == ["frontier-right", "frontier-ponder"]
+    (header, (row,)) = rules_table(gated, summary, {"gate": "right"}, [("uniform", 2)])
+    assert (header, row[0]) == (["rule", "2 bits, uniform"], "gate 0.5")
+    assert rules_table(gated, summary, {}, [("uniform", 2)], "ko")[0] == ["규칙", "2비트, 고른 열"]
+    names = ["gate", "confidence, 2비트", "게이트, 2비트", "시드"]
+    assert values_table(gated, summary, "calibration_error.", "ko")[0] == names
 
 
 def test_a_summary_is_rendered_and_a_wrong_one_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

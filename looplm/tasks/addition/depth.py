@@ -1,7 +1,7 @@
-"""How deep a parallel adder thinks, what that saves, and what it costs: `python -m looplm.tasks.addition.depth measure`.
+"""How deep a parallel adder thinks, what that saves, and what it costs: `looplm depth`.
 
-Three questions, each asked of fresh problems of 24 digits. Do loops follow the carry? How much work does halting save,
-against the smallest fixed number of loops that is as accurate? What may a halted token offer to others?
+Three questions, each asked of fresh problems. Do loops follow the carry? How much work does halting save, against the
+smallest fixed number of loops that is as accurate? What may a halted token offer to others?
 """
 
 import json
@@ -12,81 +12,69 @@ from typing import Annotated, Any, get_args
 import torch
 from torch import Tensor
 
-from looplm.evaluate.scores import TEST_KINDS, exact_match
+from looplm.errors import InputError
+from looplm.evaluate.scores import exact_match, solved, solved_after_each_loop
 from looplm.files import to_json, write_file
-from looplm.lab.measures import questions_of, rank_correlation, solved_after_each_loop
-from looplm.loop.halting import ByRole, HaltingRule
+from looplm.loop.halting import ByRole, HaltingRule, as_table
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM, Offer
-from looplm.runs.checkpoint import load
+from looplm.runs.checkpoint import Trained, load
 from looplm.runs.provenance import circumstances
-from looplm.settings import as_table
 from looplm.shapes import Float, Int
-from looplm.tasks.addition.problems import PAD, Problems
-from looplm.tasks.addition.sets import chain_set, test_set
+from looplm.task import Batch
+from looplm.tasks.addition.chains import by_chain
+from looplm.tasks.addition.solve import task_of
 
 SCHEMA = 1
+_LEEWAY = 0.005
+"""Share of the problems by which a fixed number of loops may fall short of adaptive halting and still count as accurate."""
+_ROWS = 50
 
 
 def measure_depth(runs: Sequence[str], out: Path, *, n: int, digits: int, chains: int, seed: int) -> None:
-    """Measure models one after another, and write all numbers to a new file."""
-    results = [_measured(load(run), n, digits, chains, seed) for run in runs]
+    """Measure adders one after another, and write all numbers to a new file.
+
+    Args:
+        runs: what `looplm.load` takes.
+        out: the file.
+        n: problems of each set; a twentieth of it for each length of chain, a quarter for each kind of offer.
+        digits: of the operands.
+        chains: the longest that is asked for.
+        seed: of the problems.
+
+    Raises:
+        InputError: if one of them is no adder; nothing is measured then.
+    """
+    adders = [load(run) for run in runs]
+    for adder in adders:
+        task_of(adder)
+    results = [_measured(adder, n, digits, chains, seed) for adder in adders]
     write_file(out, to_json({"schema": SCHEMA, "results": results}))
 
 
 def _measured(adder: Trained, n: int, digits: int, chains: int, seed: int) -> dict[str, Any]:
     """All numbers of one model."""
-    halting = adder.recipe.halting
+    task, halting = adder.recipe.task, adder.recipe.halting
     return {
         "preset": adder.recipe.name,
         "seed": adder.provenance["seed"],
         "evaluation": {"seed": seed, "digits": digits, "settings": as_table(halting), **circumstances(adder.model.device)},
-        "chain": loops_by_chain(adder, halting, digits, chains, max(1, n // 20), seed),
-        "saved": work_saved(adder, halting, test_set("carry-heavy", digits, n, seed)),
+        "chain": by_chain(adder, range(chains + 1), digits, max(1, n // 20), seed),
+        "saved": work_saved(adder.model, halting, task.suite("carry-heavy", digits, n, seed)),
         "offers": [
-            {"set": kind, **row}
-            for kind in adder.recipe.task.suites
-            for row in offers(adder, halting, test_set(kind, digits, max(1, n // 4), seed + 1))
+            {"set": name, **row}
+            for name in task.suites
+            for row in offers(adder.model, halting, task.suite(name, digits, max(1, n // 4), seed + 1))
         ],
     }
 
 
-def loops_by_chain(model: LoopLM, halting: HaltingRule, digits: int, longest: int, n: int, seed: int) -> dict[str, Any]:
-    """The most loops of an answer token against the longest carry chain of the problem, chains 0 to `longest`."""
-    chains, loops, points = [], [], []
-    for chain in range(longest + 1):
-        attempts = exact_match(model, chain_set(chain, digits, n, seed), halting)
-        most = attempts.most_loops
-        points.append(
-            {
-                "chain": chain,
-                "n": n,
-                "correct": int(attempts.solved.sum()),
-                "mean": round(float(most.double().mean()), 3),
-                "least": int(most.min()),
-                "most": int(most.max()),
-            }
-        )
-        chains.append(torch.full((n,), chain))
-        loops.append(most)
-    x, y = torch.cat(chains).double(), torch.cat(loops).double()
-    shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))]
-    slope = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
-    return {
-        "points": points,
-        "spearman": round(rank_correlation(x, y), 4),
-        "spearman_shuffled": round(rank_correlation(x, shuffled), 4),
-        "loops_per_chain_digit": round(slope, 4),
-    }
-
-
-def work_saved(model: LoopLM, halting: HaltingRule, problems: Problems) -> dict[str, Any]:
-    """Adaptive halting against the smallest fixed number of loops whose accuracy is at most 0.5 point below it.
+def work_saved(model: LoopLM, halting: ByRole, problems: Batch) -> dict[str, Any]:
+    """Adaptive halting against the smallest fixed number of loops whose accuracy is at most half a point below it.
 
     `full_prompt` runs every token for that number of loops; `cheap_prompt` only the answer, and lets the prompt halt by
     the model's own rule.
     """
-    assert isinstance(halting, ByRole)
     adaptive = exact_match(model, problems, halting)
     n, correct = len(problems), int(adaptive.solved.sum())
     found: dict[str, Any] = {"n": n, "adaptive": _cost(adaptive.solved, adaptive.block_evaluations, adaptive.elapsed_s)}
@@ -95,9 +83,8 @@ def work_saved(model: LoopLM, halting: HaltingRule, problems: Problems) -> dict[
         "cheap_prompt": lambda loops: ByRole(Fixed(loops), halting.prompt),
     }
     for name, rule in rules.items():
-        solved = solved_after_each_loop(model, problems, rule(halting.max_loops))
-        counts = [int(count) for count in solved.sum(1)]
-        enough = [loops for loops, count in enumerate(counts, 1) if count >= correct - 0.005 * n]
+        counts = [int(count) for count in solved_after_each_loop(model, problems, rule(halting.max_loops)).sum(1)]
+        enough = [loops for loops, count in enumerate(counts, 1) if count >= correct - _LEEWAY * n]
         row: dict[str, Any] = {"correct_after_each_loop": counts, "loops": enough[0] if enough else None}
         if enough:
             fixed = exact_match(model, problems, rule(enough[0]))
@@ -108,19 +95,19 @@ def work_saved(model: LoopLM, halting: HaltingRule, problems: Problems) -> dict[
     return found
 
 
-def offers(model: LoopLM, halting: HaltingRule, problems: Problems) -> list[dict[str, Any]]:
+def offers(model: LoopLM, halting: HaltingRule, problems: Batch) -> list[dict[str, Any]]:
     """Accuracy and work of each choice of what a halted token offers.
 
     Spec: [halting.kv-publish][], [halting.kv-alternatives][].
     """
     rows = []
     for offer in get_args(Offer):
-        solved, work = [], []
-        for questions in questions_of(model, problems):
-            thoughts = model.think(questions.tokens, halting, real=questions.tokens != PAD, answer=questions.asked, offer=offer)
-            solved.append(((thoughts.logits.argmax(-1) == questions.targets) | ~questions.asked).all(1))
+        right, work = [], []
+        for part in (part.to(model.device) for part in problems.parts(_ROWS)):
+            thoughts = model.think(part.tokens, halting, real=part.real, answer=part.scored, offer=offer)
+            right.append(solved(thoughts.logits.argmax(-1), part))
             work.append(block_evaluations(thoughts.loops_taken, offer, model.block.kv_share))
-        rows.append({"offer": offer, "n": len(problems), **_cost(torch.cat(solved), torch.cat(work))})
+        rows.append({"offer": offer, "n": len(problems), **_cost(torch.cat(right), torch.cat(work))})
     return rows
 
 
@@ -144,8 +131,18 @@ def block_evaluations(
 
 
 def read_depth(path: Path) -> list[dict[str, Any]]:
-    """The results that a file holds, one per model."""
-    results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+    """The results that a file holds, one for each model.
+
+    Raises:
+        InputError: if it is missing, or no such file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        found = None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not isinstance(found.get("results"), list):
+        raise InputError(f"{path} holds no measurements of schema {SCHEMA}; `looplm depth RUN --out {path}` writes some.")
+    results: list[dict[str, Any]] = found["results"]
     return results
 
 
@@ -186,12 +183,13 @@ def chain_table(results: Sequence[dict[str, Any]]) -> Table:
 
 def offers_table(results: Sequence[dict[str, Any]]) -> Table:
     """Each choice of what a halted token offers: wrong answers and work, all seeds together."""
-    header = ["offer", *(f"{kind}: {what}" for kind in TEST_KINDS for what in ("wrong", "of", "work"))]
+    sets = list(dict.fromkeys(row["set"] for result in results for row in result["offers"]))
+    header = ["offer", *(f"{name}: {what}" for name in sets for what in ("wrong", "of", "work"))]
     rows = []
     for offer in get_args(Offer):
         row = [offer]
-        for kind in TEST_KINDS:
-            found = [o for result in results for o in result["offers"] if (o["set"], o["offer"]) == (kind, offer)]
+        for name in sets:
+            found = [o for result in results for o in result["offers"] if (o["set"], o["offer"]) == (name, offer)]
             n = sum(o["n"] for o in found)
             work = sum(o["block_evaluations"] * o["n"] for o in found) / n
             row += [str(n - sum(o["correct"] for o in found)), str(n), f"{work:.0f}"]

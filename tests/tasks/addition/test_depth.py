@@ -10,21 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import models
 
-from looplm.evaluate.figures import depth_figure
-from looplm.lab.measures import rank_correlation
+from looplm.cli import main
 from looplm.loop.halting import ByRole
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models import build_model
 from looplm.models.looped import LoopLM, Offer
-from looplm.runs.checkpoint import save
+from looplm.runs.checkpoint import Trained, save
 from looplm.spec import oracle
-from looplm.tasks.addition.depth import Depth, block_evaluations, offers, work_saved
-from looplm.tasks.addition.sets import test_set
+from looplm.tasks.addition import Addition
+from looplm.tasks.addition.depth import block_evaluations, chain_table, offers, offers_table, saved_table, work_saved
 from looplm.train.recipe import load_recipe
 
-test_set.__test__ = False  # type: ignore[attr-defined]
+parallel = Addition(mode="parallel")
 halting = oracle("halting")
 rows_of_loops = st.integers(1, 6).flatmap(
     lambda n: st.lists(st.lists(st.integers(1, 9), min_size=n, max_size=n), min_size=1, max_size=4)
@@ -54,23 +53,10 @@ def test_what_others_offer_costs_what_is_read(rows: list[list[int]], share: floa
         assert block_evaluations(torch.tensor(rows), offer, share).tolist() == pytest.approx(expected)
 
 
-def test_rank_correlation_at_known_points() -> None:
-    x = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert rank_correlation(x, x**3) == pytest.approx(1)
-    assert rank_correlation(x, -x) == pytest.approx(-1)
-    assert rank_correlation(x, torch.tensor([1.0, 1.0, 2.0, 2.0])) == pytest.approx(0.8944, abs=1e-4)
-    assert rank_correlation(x, torch.ones(4)) != rank_correlation(x, torch.ones(4)), "nan: nothing to correlate"
-
-
-def parallel(model: LoopLM) -> LoopLM:
-    model.preset = load_recipe("parallel")
-    return model
-
-
 @given(models(positions="place", vocab_size=16, body="looped"))
 def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: LoopLM) -> None:
     rule = ByRole(TwoEqualArgmaxes(5), StateChange(5, epsilon=1e9))
-    found = work_saved(parallel(model), rule, test_set("uniform", 2, 8, seed=1))
+    found = work_saved(model, rule, parallel.suite("uniform", 2, 8, seed=1))
     # an untrained model is never right, so one loop is as accurate as any number
     assert found["adaptive"]["correct"] == 0
     assert found["full_prompt"]["loops"] == found["cheap_prompt"]["loops"] == 1
@@ -80,16 +66,19 @@ def test_the_smallest_sufficient_count_is_found_and_costs_what_it_runs(model: Lo
 
 @given(models(positions="place", vocab_size=16, body="looped"))
 def test_with_fixed_loops_all_offers_are_one(model: LoopLM) -> None:
-    rows = offers(parallel(model), ByRole(Fixed(3), Fixed(3)), test_set("uniform", 2, 4, seed=1))
+    rows = offers(model, ByRole.of(Fixed(3)), parallel.suite("uniform", 2, 4, seed=1))
     assert [row["offer"] for row in rows] == list(get_args(Offer))
     assert {row["block_evaluations"] for row in rows} == {33.0}
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_measured_and_drawn(tmp_path: Path) -> None:
-    preset = load_recipe("parallel")
-    save(build_model(preset.model), preset, {"seed": 7}, tmp_path / "run" / "checkpoint")
-    Depth(runs=(str(tmp_path / "run"),), out=tmp_path / "out.json", n=20, digits=3, chains=2).run()
+def test_a_checkpoint_is_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = {"rule": "state-change", "max_loops": 6, "epsilon": 0.1}
+    recipe = load_recipe("parallel", {"evaluation": {"sizes": [2]}, "halting": {**rule, "prompt": rule}})
+    save(Trained(build_model(recipe.model), recipe, {"seed": 7}), tmp_path / "run" / "checkpoint")
+    run, out, figure = (str(tmp_path / name) for name in ("run", "out.json", "figure.svg"))
+    settings = ["--n", "20", "--digits", "3", "--chains", "2"]
+    assert main(["depth", run, "--out", out, "--figure", figure, *settings]) == 0
     made: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())
     (result,) = made["results"]
     assert result["seed"] == 7
@@ -97,4 +86,13 @@ def test_a_checkpoint_is_measured_and_drawn(tmp_path: Path) -> None:
     assert {(row["set"], row["offer"]) for row in result["offers"]} == {
         (kind, offer) for kind in ("uniform", "carry-heavy") for offer in get_args(Offer)
     }
-    assert depth_figure(made["results"]).axes
+    assert (tmp_path / "figure.svg").is_file()
+    for table in (saved_table, chain_table, offers_table):
+        header, rows = table(made["results"])
+        assert rows
+        assert all(len(row) == len(header) for row in rows)
+    assert main(["depth", run, "--out", out, *settings]) == 2, "nothing is overwritten"
+    assert main(["depth", "--out", str(tmp_path / "run" / "checkpoint" / "model.json"), "--figure", figure]) == 2
+    assert "holds no measurements" in capsys.readouterr().err
+    assert main(["depth", "--out", out]) == 2
+    assert "nothing to do" in capsys.readouterr().err

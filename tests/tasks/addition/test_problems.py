@@ -46,8 +46,8 @@ def test_distances_match_the_spec(drawn: list[tuple[int, int]]) -> None:
     questions = ask(problems_of([(str(a), str(b)) for a, b in drawn]), "double-reversed", "parallel")
     assert questions.distance is not None
     for row, (a, b) in enumerate(drawn):
-        assert questions.distance[row][questions.asked[row]].tolist() == spec.distances(a, b)
-    assert not questions.distance[~questions.asked].any()
+        assert questions.distance[row][questions.scored[row]].tolist() == spec.distances(a, b)
+    assert not questions.distance[~questions.scored].any()
 
 
 def as_problems(drawn: list[tuple[int, int]]) -> Problems:
@@ -87,8 +87,8 @@ def test_answer_is_what_follows_the_last_operator(drawn: list[tuple[int, int]], 
 def test_left_to_right_each_answer_token_is_asked_of_the_token_before_it(drawn: list[tuple[int, int]], format: Format) -> None:
     texts, asked = write(as_problems(drawn), format), ask(as_problems(drawn), format, "left-to-right")
     for row in range(len(drawn)):
-        assert asked.targets[row][asked.asked[row]].tolist() == texts.tokens[row][texts.answer[row]].tolist()
-        first = int(asked.asked[row].long().argmax())
+        assert asked.targets[row][asked.scored[row]].tolist() == texts.tokens[row][texts.answer[row]].tolist()
+        first = int(asked.scored[row].long().argmax())
         assert asked.tokens[row, : first + 1].tolist() == texts.tokens[row, : first + 1].tolist()
 
 
@@ -96,7 +96,7 @@ def test_left_to_right_each_answer_token_is_asked_of_the_token_before_it(drawn: 
 @given(pairs, st.sampled_from(["reversed", "double-reversed"]))
 def test_slots_match_the_spec(drawn: list[tuple[int, int]], format: Format) -> None:
     asked = ask(as_problems(drawn), format, "parallel")
-    for (a, b), tokens, targets, slots in zip(drawn, asked.tokens, asked.targets, asked.asked, strict=True):
+    for (a, b), tokens, targets, slots in zip(drawn, asked.tokens, asked.targets, asked.scored, strict=True):
         prompt = ORACLES[format](a, b).split("=")[0] + "="
         expected = spec.slots(a, b)
         assert symbols(tokens) == f"<bos>{prompt}" + "<slot>" * len(expected) + "<pad>" * (

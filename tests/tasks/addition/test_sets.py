@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.spec import oracle
 from looplm.tasks.addition import Addition
@@ -17,15 +18,18 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 spec = oracle("addition")
 
 
-def draw(config: Addition, seed: int = 0, count: int = 4000) -> list[tuple[int, int]]:
-    problems = draw_training(count, config, torch.Generator().manual_seed(seed))
-    return [(int(a), int(b)) for a, b in problems.numbers()]
+def draw(task: Addition, seed: int = 0, count: int = 4000) -> Problems:
+    return draw_training(range(count), task, Draw(seed, "problems"))
+
+
+def drawn_numbers(task: Addition, seed: int = 0, count: int = 4000) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in draw(task, seed, count).numbers()]
 
 
 @pytest.mark.spec("addition.training-draw", "addition.held-out")
 @given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 9))
 def test_training_operands_have_the_asked_lengths_and_are_never_held_out(fewest: int, more: int, seed: int) -> None:
-    drawn = draw(Addition(min_digits=fewest, max_digits=fewest + more), seed, 300)
+    drawn = drawn_numbers(Addition(min_digits=fewest, max_digits=fewest + more), seed, 300)
     assert len(drawn) == 300
     for a, b in drawn:
         assert fewest <= len(str(a)) <= fewest + more
@@ -35,21 +39,20 @@ def test_training_operands_have_the_asked_lengths_and_are_never_held_out(fewest:
 
 @pytest.mark.spec("addition.training-draw")
 def test_training_shares_are_as_configured() -> None:
-    lengths = [(len(str(a)), len(str(b))) for a, b in draw(Addition(equal_length_share=0.4, carry_heavy_share=0))]
+    lengths = [(len(str(a)), len(str(b))) for a, b in drawn_numbers(Addition(equal_length_share=0.4, carry_heavy_share=0))]
     equal = sum(a == b for a, b in lengths) / len(lengths)
     assert equal == pytest.approx(0.4 + 0.6 / 4, abs=0.04)  # 4,000 draws: 0.04 is five standard deviations
     for length in range(1, 5):
         assert sum(a == length for a, _ in lengths) / len(lengths) == pytest.approx(0.25, abs=0.04)
-    light = sum(spec.longest_chain(a, b) for a, b in draw(Addition(carry_heavy_share=0))) / 4000
-    heavy = sum(spec.longest_chain(a, b) for a, b in draw(Addition(carry_heavy_share=1))) / 4000
+    light = sum(spec.longest_chain(a, b) for a, b in drawn_numbers(Addition(carry_heavy_share=0))) / 4000
+    heavy = sum(spec.longest_chain(a, b) for a, b in drawn_numbers(Addition(carry_heavy_share=1))) / 4000
     assert heavy > 1.3 * light
 
 
 @pytest.mark.spec("addition.training-draw")
 def test_carry_heavy_training_problems_are_as_the_spec_notes() -> None:
     for share, nines, carries_at_the_lowest in ((0, 0.1, 0.45), (1, 0.5 + 0.5 * 0.1, 0.5 + 0.5 * 0.5 * 0.45)):
-        config = Addition(min_digits=6, max_digits=6, carry_heavy_share=share)
-        problems = draw_training(4000, config, torch.Generator().manual_seed(0))
+        problems = draw(Addition(min_digits=6, max_digits=6, carry_heavy_share=share))
         pair = problems.a + problems.b  # 4,000 draws: 0.03 is more than three standard deviations
         assert pair[:, 1:5].eq(9).float().mean().item() == pytest.approx(nines, abs=0.03)
         assert pair[:, 0].ge(10).float().mean().item() == pytest.approx(carries_at_the_lowest, abs=0.03)
@@ -65,13 +68,13 @@ def test_batches_of_different_widths_are_joined_without_loss() -> None:
 @pytest.mark.spec("addition.training-draw")
 @pytest.mark.parametrize("seed", range(5))
 def test_long_training_problems_keep_all_their_digits(seed: int) -> None:
-    problems = draw_training(64, Addition(min_digits=1, max_digits=200), torch.Generator().manual_seed(seed))
+    problems = draw(Addition(min_digits=1, max_digits=200), seed, count=64)
     for (a, b), a_length, b_length in zip(problems.numbers(), problems.a_length, problems.b_length, strict=True):
         assert (len(str(int(a))), len(str(int(b)))) == (a_length, b_length)
 
 
 def test_training_holds_more_than_200_000_distinct_problems() -> None:
-    problems = draw_training(600_000, Addition(), torch.Generator().manual_seed(0))
+    problems = draw(Addition(), count=400_000)
     place = 10 ** torch.arange(4)
     assert len(((problems.a * place).sum(1) * 10_000 + (problems.b * place).sum(1)).unique()) > 200_000
 

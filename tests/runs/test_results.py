@@ -1,0 +1,117 @@
+"""Results side by side, and the summaries that hold them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from looplm.errors import InputError
+from looplm.files import to_json, write_file
+from looplm.runs.results import (
+    by_preset,
+    comparison_table,
+    control_results,
+    figure_lines,
+    make_summary,
+    pooled_cells,
+    read_summary,
+    work_note,
+)
+
+
+def fake(preset: str, seed: int, correct: int) -> dict[str, object]:
+    cells = [
+        {
+            "set": kind,
+            "size": 8,
+            "n": 100,
+            "correct": correct,
+            "accuracy": correct / 100,
+            "low": 0,
+            "high": 1,
+            "mean_loops": 2.0,
+        }
+        for kind in ("uniform", "carry-heavy")
+    ]
+    named = {"preset": preset, "task": "addition", "title": preset, "seed": seed, "parameters": 10}
+    return named | {"axis": "digits", "trained_sizes": [1, 4], "cells": cells}
+
+
+def test_seeds_are_pooled_and_the_worst_is_shown() -> None:
+    results = [fake("first-light", seed, correct) for seed, correct in enumerate((100, 90))]
+    (cell,) = pooled_cells(results, "uniform")
+    assert (cell["n"], cell["correct"], cell["accuracy"], cell["worst"], cell["seeds"]) == (200, 190, 0.95, 0.9, 2)
+    header, (row,) = comparison_table(results, [fake("first-light-rope", 0, 3)])
+    assert header == ["digits", "target", "origin", "rope control", "2 seeds, uniform", "2 seeds, carry-heavy", "loops"]
+    assert row == ["8", "70.0", "2.1", "3.0", "95.0 (worst 90.0)", "95.0 (worst 90.0)", "2.00"]
+
+
+def test_a_table_says_whose_work_was_not_counted() -> None:
+    counted, not_counted = fake("first-light", 0, 100), fake("first-light-rope", 0, 3)
+    counted["cells"] = [cell | {"block_evaluations": 7.0} for cell in counted["cells"]]  # type: ignore[attr-defined]
+    header, (row,) = comparison_table([counted], [not_counted])
+    assert (header[-1], row[-1]) == ("work", "7 / 7")
+    assert work_note([counted]) == ""
+    assert "not counted when these were measured: first-light-rope." in work_note([counted, not_counted])
+
+
+def test_one_result_is_shown_with_its_interval_and_100_means_all() -> None:
+    _, (row,) = comparison_table([fake("first-light", 0, 100)], [])
+    assert row[3].startswith("100 [")
+    nearly = fake("first-light", 0, 100)
+    nearly["cells"][0] |= {"n": 10_000, "correct": 9_999}  # type: ignore[index]
+    _, (row,) = comparison_table([nearly], [])
+    assert row[3].startswith("99.9 [")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda summary: summary.update(results=[]), "it holds no results"),
+        (lambda summary: summary.update(results={}), "it holds no results"),
+        (lambda summary: summary["results"][0].pop("seed"), "a result needs preset, task"),
+        (lambda summary: summary["results"][0].update(cells=[]), "a result needs"),
+        (lambda summary: summary["results"][0]["cells"][1].pop("n"), "a cell needs set, size"),
+        (lambda summary: summary["results"][0]["cells"][1].update(accuracy=0.5), r"90 of 100 is not an accuracy of 0\.5"),
+        (lambda summary: summary["results"][0]["cells"][1].update(correct=101), "101 of 100 is not"),
+    ],
+)
+def test_a_summary_that_contradicts_itself_is_refused(
+    change: Callable[[dict[str, Any]], object], says: str, tmp_path: Path
+) -> None:
+    summary: dict[str, Any] = make_summary([fake("first-light", 0, 90)])
+    write_file(tmp_path / "summary.json", to_json(summary))
+    assert read_summary(tmp_path) == summary
+    change(summary)
+    write_file(tmp_path / "summary.json", to_json(summary))
+    with pytest.raises(InputError, match=f"is damaged: {says}"):
+        read_summary(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema": 2}', b"\xff\xfe"])
+def test_what_is_no_summary_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"summary"):
+        read_summary(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_summary(tmp_path / "other")
+
+
+def test_committed_results_reach_the_numbers_of_the_plan() -> None:
+    results = read_summary(Path(__file__).parents[2] / "docs/data/first-light.json")["results"]
+    groups = by_preset(results)
+    assert [result["seed"] for result in groups["first-light"]] == [0, 1, 2, 3, 4]
+    for result in groups["first-light"]:
+        for cell in result["cells"]:
+            assert cell["n"] >= (500 if cell["size"] == 100 else 2000)
+            if cell["size"] in (8, 12):
+                assert cell["accuracy"] >= (0.99 if cell["set"] == "uniform" else 0.98)
+    hundred = [cell["accuracy"] for cell in pooled_cells(groups["first-light"], "uniform") if cell["size"] == 100]
+    assert hundred[0] >= 0.95
+    assert {c["preset"] for c in control_results("first-light")} == {
+        "first-light-rope",
+        "first-light-static",
+        "first-light-one-layer",
+    }
+    assert len(figure_lines(groups["first-light"], control_results("first-light"))) == 5
