@@ -70,7 +70,8 @@ $(ADDERS) $(CONTROLS) $(PARALLEL):
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 $(ADDERS:=.json):
-	$(BIN)/looplm eval $(basename $@) --n 2000 --n-long 500 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 4 5 6 8 10 12 16 24 32 48 64 100 \
+		--n 2000 2000 2000 2000 2000 2000 2000 2000 2000 2000 2000 500 --seed 2 --out $@
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)
@@ -113,10 +114,10 @@ $(PREFIX) $(PREFIX_CONTROLS):
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 $(PREFIX:=.json):
-	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 --n-long 200 --long-from 129 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 1000 1000 200 200 50 --seed 2 --out $@
 
 $(PREFIX_CONTROLS:=.json):
-	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 --n-long 50 --long-from 129 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 200 200 50 --seed 2 --out $@
 
 vectors: $(INSTALLED)
 	$(BIN)/looplm conform --write tests/vectors

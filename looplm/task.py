@@ -98,7 +98,7 @@ class Suite:
 
     name: str
     axis: str
-    """What a size is: digits, bits, tokens."""
+    """What a size is: bits, tokens, steps of reasoning."""
     scored_by: Literal["exact-match", "loss"] = "exact-match"
     """Whether solved problems are counted, or the loss of the scored tokens is measured (tasks.nats-per-token)."""
 

@@ -1,6 +1,8 @@
 """The rules that the house itself keeps."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,21 +11,26 @@ ROOT = Path(__file__).parents[1]
 
 # Rows of the house, top first: a module may import from its own row and from rows above, never from below.
 ROWS: list[set[str]] = [
-    {"errors", "resources", "files", "shapes", "config", "spec", "spec_check", "spec_history"},
+    {"errors", "files", "resources", "shapes", "choices", "chosen", "draws", "settings", "config", "spec"},
     {"layers"},
     {"loop"},
     {"models"},
-    {"checkpoint", "thinking"},
-    {"backends"},
-    {"generate"},
-    {"data"},
+    {"task", "think"},
+    {"evaluate"},
     {"hardware"},
-    {"train", "evaluate"},
-    {"experiments"},
+    {"train"},
+    {"runs"},
+    {"lab", "interop"},
+    {"tasks"},
     {"bench"},
     {"cli"},
 ]
 TOP = {"__init__": "gives the public names, lazily", "__main__": "runs the command line"}
+
+
+def part_of(path: Path) -> str:
+    """The room to which a file belongs; what a task brings to the command line belongs there."""
+    return "cli" if path.name == "verbs.py" else path.relative_to(ROOT / "looplm").with_suffix("").parts[0]
 
 
 def row(part: str) -> int:
@@ -51,7 +58,7 @@ def modules() -> list[Path]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_upwards(path: Path) -> None:
-    part = path.relative_to(ROOT / "looplm").with_suffix("").parts[0]
+    part = part_of(path)
     if part in TOP:
         return
     for line, name in imports_of(path):
@@ -64,7 +71,7 @@ def test_imports_point_upwards(path: Path) -> None:
 def test_folders_do_not_import_each_other_in_a_circle() -> None:
     edges: dict[str, set[str]] = {}
     for path in modules():
-        part = path.relative_to(ROOT / "looplm").with_suffix("").parts[0]
+        part = part_of(path)
         if part not in TOP:
             targets = {name.split(".")[1] for _, name in imports_of(path) if name.startswith("looplm.")}
             edges.setdefault(part, set()).update(targets - {part})
@@ -74,6 +81,50 @@ def test_folders_do_not_import_each_other_in_a_circle() -> None:
         assert ready, f"these import each other in a circle: {sorted(waiting)}"
         for part in ready:
             del waiting[part]
+
+
+NAMES_OF_ONE_TASK = re.compile(r"(?<![a-z])(additions?|digits?|carry)(?![a-z])", re.IGNORECASE)
+MAY_NAME_IT = {
+    "looplm/__init__.py": "`looplm.solve` lives in the task's folder",
+    "looplm/hardware/formulas.py": "an addition beside each multiplication",
+    "looplm/models/looped.py": "`carry` is a way to offer keys and values (halting.kv-alternatives)",
+    "looplm/spec/__init__.py": "an example of a spec file that imports another",
+}
+"""Where such a word means something else, or the one name that users call."""
+
+
+def words_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Identifiers, texts and docstrings of a file, each with its line."""
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        match node:
+            case ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text) | ast.alias(name=text):
+                yield line, text
+            case ast.keyword(arg=str(text)) | ast.ImportFrom(module=str(text)) | ast.Constant(value=str(text)):
+                yield line, text
+            case ast.FunctionDef(name=text) | ast.AsyncFunctionDef(name=text) | ast.ClassDef(name=text):
+                yield line, text
+
+
+def test_only_its_own_folder_names_a_task() -> None:
+    naming: dict[str, list[str]] = {}
+    for path in [*modules(), *sorted((ROOT / "kernels").rglob("*.py"))]:
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith("looplm/tasks/addition/"):
+            for line, text in words_of(ast.parse(path.read_text(encoding="utf-8"))):
+                naming.setdefault(name, []).extend(f"{name}:{line}: {m[0]}" for m in NAMES_OF_ONE_TASK.finditer(text))
+    found = {name: lines for name, lines in naming.items() if lines}
+    known = [line for name, lines in found.items() if name not in MAY_NAME_IT for line in lines]
+    assert not known, "tasks are known by their face alone (tasks.face): " + ", ".join(known)
+    assert set(found) == set(MAY_NAME_IT), "a file that no longer names it needs no leave"
+
+
+def test_tasks_do_not_know_each_other() -> None:
+    for path in sorted((ROOT / "looplm/tasks").rglob("*.py")):
+        own = path.relative_to(ROOT / "looplm/tasks").parts[0]
+        for line, name in imports_of(path):
+            if name.startswith("looplm.tasks.") and path.parent.name != "tasks":
+                assert name.split(".")[2] == own, f"{path}:{line}: {own} must not import {name}"
 
 
 def test_kernels_import_torch_and_never_looplm() -> None:

@@ -68,8 +68,8 @@ def killed_at(number: int) -> Callable[[Step], None]:
     return kill
 
 
-def begun(folder: Path, at: int = 5) -> Path:
+def begun(folder: Path, at: int = 5, recipe: Recipe | None = None, seed: int = SEED) -> Path:
     """A run that was killed after a step."""
     with pytest.raises(Killed):
-        run(folder, on_step=killed_at(at))
+        run(folder, recipe, seed=seed, on_step=killed_at(at))
     return folder

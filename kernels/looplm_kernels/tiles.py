@@ -60,7 +60,7 @@ def silu(x):
 
 @triton.jit
 def bias(place, run, key_place, key_run, head, table_ptr, H: tl.constexpr, REACH: tl.constexpr, WINDOW: tl.constexpr):
-    """Digit-place scores of queries against keys, shapes that broadcast; -inf beyond the window (-1: no window)."""
+    """Place scores of queries against keys, shapes that broadcast; -inf beyond the window (-1: no window)."""
     differences: tl.constexpr = 2 * REACH + 1
     apart = key_place - place
     bucket = tl.minimum(tl.maximum(apart, -REACH), REACH) + REACH + tl.where(key_run == run, differences, 0)

@@ -13,7 +13,7 @@ MLP_CHUNK = 32
 
 @dataclass(frozen=True)
 class Places:
-    """Digit-place positions: a score for each pair of a query and a key, by their decimal places."""
+    """Positions by place: a score for each pair of a query and a key, by their places in their runs."""
 
     table: Tensor
     """Float[2 * (2 * reach + 1) + 1, H], ready to be added to scores."""

@@ -24,6 +24,8 @@ LINE_STYLES = (
     ("#56B4E9", "P", 5.0, "--"),
     ("#000000", "x", 5.0, ":"),
 )
+_LOOPS_DRAWN = 64
+"""Most loops of a trace in a figure."""
 _FADED = 0.3
 """Opacity of the prompt's cells in a trace: nothing trains them to predict."""
 FIGURE_STYLE: Any = {
@@ -99,14 +101,18 @@ def accuracy_figure(
 
 
 def trace_figure(trace: Mapping[str, Any]) -> Figure:
-    """A trace as a heat map: columns are tokens, rows are loops, colour is confidence, text is the guess."""
-    tokens, loops = trace["tokens"], trace["max_loops"]
+    """A trace as a heat map: columns are tokens, rows are loops, colour is confidence, text is the guess.
+
+    A model that never settles may loop a thousand times; the first loops are drawn, and the title says of how many.
+    """
+    tokens, loops = trace["tokens"], min(trace["max_loops"], _LOOPS_DRAWN)
     with mpl.rc_context(FIGURE_STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(1.6 + 0.55 * len(tokens), 1.5 + 0.42 * loops), layout="constrained")
         axes: Axes = figure.add_subplot()
         colours = mpl.colormaps["cividis"]
         for x, token in enumerate(tokens):
-            for y, (guess, confidence) in enumerate(zip(token["guesses"], token["confidences"], strict=True)):
+            thoughts = zip(token["guesses"][:loops], token["confidences"][:loops], strict=True)
+            for y, (guess, confidence) in enumerate(thoughts):
                 alpha = 1.0 if token["role"] == "answer" else _FADED
                 axes.add_patch(
                     mpl.patches.Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor=(*colours(confidence)[:3], alpha), ec="white")
@@ -123,10 +129,11 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         axes.spines[:].set_visible(False)
         axes.set(xlim=(-0.5, len(tokens) - 0.5), ylim=(loops + 0.5, 0.5), ylabel="loop")
         what = "slots (_) of the answer" if trace["mode"] == "parallel" else "answer"
-        axes.set_xlabel(f"token read (^ begin, $ end), digits least-significant first; the {what} right of the line")
+        axes.set_xlabel(f"token read (^ begin, $ end), as the model reads them; the {what} right of the line")
         guess = "guess" if trace["mode"] == "parallel" else "most likely next token"
         asked = "".join(sign if sign.isprintable() else " " for sign in f"{trace['problem']} = {trace['answer']}")
-        axes.set_title(f"{asked}: {guess} after each loop", fontsize=10, parse_math=False)
+        after = "each loop" if loops == trace["max_loops"] else f"each of the first {loops} of {trace['max_loops']:,} loops"
+        axes.set_title(f"{asked}: {guess} after {after}", fontsize=10, parse_math=False)
         figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours), ax=axes, label="its probability")
         return figure
 

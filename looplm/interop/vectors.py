@@ -36,9 +36,9 @@ SMALLEST_MARGIN = 0.05
 STOP = 13
 
 _SHARED: dict[str, Any] = {"vocab_size": 15, "width": 8, "heads": 2, "mlp_width": 12}
-_DIGITS: dict[str, Any] = {"positions": "place", "place_ids": tuple(range(10)), "place_window": 1}
+_PLACES: dict[str, Any] = {"positions": "place", "place_ids": tuple(range(10)), "place_window": 1}
 _CONFIGS: dict[str, ModelConfig] = {
-    "first-light": ModelConfig(**_SHARED, **_DIGITS, loop_signal="sinusoidal", loop_signal_loops=4),
+    "first-light": ModelConfig(**_SHARED, **_PLACES, loop_signal="sinusoidal", loop_signal_loops=4),
     "rope-two-layers": ModelConfig(
         **_SHARED, layers=2, mlp="swiglu", positions="rope", injection="first", loop_signal="learned", loop_signal_loops=2
     ),

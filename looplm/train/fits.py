@@ -146,9 +146,12 @@ def _of_training(recipe: "Recipe") -> Iterator[str]:
 def _of_before_due(recipe: "Recipe") -> Iterator[str]:
     """An answer can be early only where it is known how far its news has to travel, and how far it does in a loop."""
     model, task, rule = recipe.model, recipe.task, f"`training.before_due = '{recipe.training.before_due}'`"
-    if task.longest().distance is None:
+    longest = task.longest()
+    if longest.distance is None:
         yield f"{rule} needs a task that knows how far its answers' news travel"
-    if model.positions != "place" or not model.place_window or not model.place_strict:
+    # a token outside runs that sees into them would carry news past all places between
+    all_in_runs = set(longest.tokens[longest.real].tolist()) <= set(model.place_ids)
+    if model.positions != "place" or not model.place_window or not (model.place_strict or all_in_runs):
         yield (
             f"{rule} needs a body whose reach is limited: set `model.positions = 'place'`, `model.place_window` to 1 or more, "
             "and `model.place_strict = true`"

@@ -42,7 +42,7 @@ class EvaluationConfig:
     """What a trained model is tested on."""
 
     sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    """Of the held-out problems, in the task's own measure: digits, bits, tokens."""
+    """Of the held-out problems, in the task's own measure, such as bits or tokens."""
     problems_per_cell: int = Field(default=200, ge=1)
 
     @model_validator(mode="after")

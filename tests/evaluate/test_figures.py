@@ -21,3 +21,14 @@ def test_figures_are_the_same_bytes_for_the_same_data(tmp_path: Path) -> None:
         save_figure(trace_figure(trace), tmp_path / f"{name}-trace")
     for kind in ("accuracy.svg", "accuracy.png", "trace.svg", "trace.png"):
         assert (tmp_path / f"one-{kind}").read_bytes() == (tmp_path / f"two-{kind}").read_bytes()
+
+
+def test_a_model_that_never_settles_is_drawn_in_a_figure_of_bounded_height() -> None:
+    def height(loops: int) -> float:
+        token = {"text": "1", "role": "answer", "loops_taken": loops, "guesses": ["2"] * loops, "confidences": [0.5] * loops}
+        trace = {"problem": "1", "answer": "2", "mode": "parallel", "max_loops": loops, "tokens": [token]}
+        figure = trace_figure(trace)
+        assert ("the first 64 of 1,100 loops" in figure.axes[0].get_title()) == (loops > 64)
+        return float(figure.get_figheight())
+
+    assert height(1100) == height(64) > height(8)

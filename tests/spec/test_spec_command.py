@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from looplm import spec, spec_check, spec_history
+from looplm import spec
+from looplm.spec import check as spec_check
+from looplm.spec import history as spec_history
 from looplm.cli import main
 from looplm.errors import InputError
 from looplm.resources import resource

@@ -16,6 +16,7 @@ from looplm.train.recipe import Recipe, load_recipe
 OWN_TASK = '''
 from dataclasses import dataclass, replace
 
+import torch
 
 from looplm.errors import InputError
 from looplm.task import Batch, Prompt, Suite, Vocabulary

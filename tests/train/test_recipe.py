@@ -273,7 +273,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.mark.spec("training.refused-before-step-one")
 @pytest.mark.usefixtures("no_pictures")
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tables())
+@given(table=tables())
 def test_what_is_accepted_goes_through_all_stages(table: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     try:
         recipe = parse_recipe(table, where="drawn")

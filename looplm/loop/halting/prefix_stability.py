@@ -17,7 +17,7 @@ class PrefixStability(Bounded):
     """An answer token halts once it is settled, and all answer tokens before it are or have halted.
 
     Settled: two equal guesses, with confidence at both of at least `threshold`, or at a state that changes by less
-    than `epsilon`. Made for answers given in parallel, where a far place is confidently wrong until the carry comes.
+    than `epsilon`. Made for answers given in parallel, where a far place is confidently wrong until the news comes.
 
     Spec: [halting.prefix-stability][].
     """
