@@ -98,6 +98,7 @@ class Report:
             make_summary,
             others_by_size,
             read_summary,
+            work_note,
         )
 
         if not self.summaries:
@@ -112,7 +113,8 @@ class Report:
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()
         if self.markdown:
-            print(as_markdown(*comparison_table(groups[main], controls)))
+            table, note = as_markdown(*comparison_table(groups[main], controls)), work_note(all_results)
+            print(f"{table}\n\n{note}" if note else table)
         else:
             print_comparison(console, groups[main], controls)
         if self.figure:
