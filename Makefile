@@ -103,11 +103,14 @@ $(PARALLEL:=.json):
 PREFIX := $(foreach seed,$(SEEDS),$(STUDY)/prefix-sums-$(seed))
 PREFIX_CONTROLS := $(foreach control,all-scored no-restarts first static,$(STUDY)/prefix-sums-$(control)-0)
 
+PREFIX_FIXED := $(foreach loops,32 48 56 60 62 64 72,$(foreach seed,$(SEEDS),$(STUDY)/prefix-fixed-$(loops)-$(seed).json))
+
 prefix-sums: $(INSTALLED)
 	$(MAKE) -j2 $(PREFIX) $(PREFIX_CONTROLS)
-	$(MAKE) -j2 $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json)
-	rm -f docs/data/prefix-sums.json
+	$(MAKE) -j2 $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json) $(PREFIX_FIXED)
+	rm -f docs/data/prefix-sums.json docs/data/prefix-sums-fixed.json
 	$(BIN)/looplm report $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json) --out docs/data/prefix-sums.json
+	$(BIN)/looplm report $(PREFIX_FIXED) --out docs/data/prefix-sums-fixed.json
 
 $(PREFIX) $(PREFIX_CONTROLS):
 	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
@@ -115,6 +118,10 @@ $(PREFIX) $(PREFIX_CONTROLS):
 
 $(PREFIX:=.json):
 	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 1000 1000 200 200 50 --seed 2 --out $@
+
+$(PREFIX_FIXED): $(STUDY)/prefix-fixed-%.json:
+	$(BIN)/looplm eval $(STUDY)/prefix-sums-$(lastword $(subst -, ,$*)) --sizes 64 --n 200 --seed 2 \
+		--halting fixed --max-loops $(firstword $(subst -, ,$*)) --out $@
 
 $(PREFIX_CONTROLS:=.json):
 	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 200 200 50 --seed 2 --out $@

@@ -57,6 +57,11 @@ _KOREAN_HEADER = {
     "rope control": "RoPE 대조군",
     "static control": "고정 대조군",
     "one-layer control": "한 층 대조군",
+    "all-scored control": "모두 채점 대조군",
+    "no-restarts control": "재출발 없음 대조군",
+    "first control": "첫 루프만 대조군",
+    "bits": "비트",
+    "right": "맞음",
     "this model": "이 모델",
     "seeds": "시드",
     "uniform": "균등 추출",
@@ -92,6 +97,22 @@ def results(name: str, language: str) -> str:
         table = f"{head}\n{rest.replace('(worst ', '(최저 ')}"
     names = ", ".join(f"`{preset}`" for preset in work_not_counted([*own, *controls]))
     return f"{table}\n\n{_NO_WORK[language].format(names=names)}" if names else table
+
+
+def fixed(name: str, language: str) -> str:
+    """What fixed numbers of loops give and cost: the results of a committed summary, pooled by their number of loops."""
+    path = resource("docs/data") / f"{name}.json"
+    if not path.is_file():
+        return _NO_RESULTS[language].format(name=name)
+    by_loops: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for result in read_summary(path)["results"]:
+        by_loops[result["evaluation"]["settings"]["max_loops"]] += result["cells"]
+    rows = []
+    for loops, cells in sorted(by_loops.items()):
+        n, right = sum(cell["n"] for cell in cells), sum(cell["correct"] for cell in cells)
+        work = sum(cell["block_evaluations"] * cell["n"] for cell in cells) / n
+        rows.append([str(loops), f"{right:,} / {n:,}", f"{work:,.0f}"])
+    return as_markdown({"en": ["loops", "right", "work"], "ko": ["루프", "맞음", "계산량"]}[language], rows)
 
 
 _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_table}
@@ -274,6 +295,7 @@ def changelog(_: str, language: str) -> str:
 
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
+    "fixed": fixed,
     "matrix": matrix,
     "tests": tests,
     "modules": modules,
