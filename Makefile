@@ -70,7 +70,8 @@ $(ADDERS) $(CONTROLS) $(PARALLEL):
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 $(ADDERS:=.json):
-	$(BIN)/looplm eval $(basename $@) --n 2000 --n-long 500 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 4 5 6 8 10 12 16 24 32 48 64 100 \
+		--n 2000 2000 2000 2000 2000 2000 2000 2000 2000 2000 2000 500 --seed 2 --out $@
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
 adder: $(INSTALLED)
@@ -102,21 +103,28 @@ $(PARALLEL:=.json):
 PREFIX := $(foreach seed,$(SEEDS),$(STUDY)/prefix-sums-$(seed))
 PREFIX_CONTROLS := $(foreach control,all-scored no-restarts first static,$(STUDY)/prefix-sums-$(control)-0)
 
+PREFIX_FIXED := $(foreach loops,32 48 56 60 62 64 72,$(foreach seed,$(SEEDS),$(STUDY)/prefix-fixed-$(loops)-$(seed).json))
+
 prefix-sums: $(INSTALLED)
 	$(MAKE) -j2 $(PREFIX) $(PREFIX_CONTROLS)
-	$(MAKE) -j2 $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json)
-	rm -f docs/data/prefix-sums.json
+	$(MAKE) -j2 $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json) $(PREFIX_FIXED)
+	rm -f docs/data/prefix-sums.json docs/data/prefix-sums-fixed.json
 	$(BIN)/looplm report $(PREFIX:=.json) $(PREFIX_CONTROLS:=.json) --out docs/data/prefix-sums.json
+	$(BIN)/looplm report $(PREFIX_FIXED) --out docs/data/prefix-sums-fixed.json
 
 $(PREFIX) $(PREFIX_CONTROLS):
 	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 $(PREFIX:=.json):
-	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 --n-long 200 --long-from 129 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 1000 1000 200 200 50 --seed 2 --out $@
+
+$(PREFIX_FIXED): $(STUDY)/prefix-fixed-%.json:
+	$(BIN)/looplm eval $(STUDY)/prefix-sums-$(lastword $(subst -, ,$*)) --sizes 64 --n 200 --seed 2 \
+		--halting fixed --max-loops $(firstword $(subst -, ,$*)) --out $@
 
 $(PREFIX_CONTROLS:=.json):
-	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 --n-long 50 --long-from 129 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 200 200 50 --seed 2 --out $@
 
 vectors: $(INSTALLED)
 	$(BIN)/looplm conform --write tests/vectors

@@ -10,8 +10,9 @@
 # %% [markdown] lang="ko"
 # # 루프 하나 {#one-loop}
 #
-# **무엇을 보게 되는가.** 훈련을 마친 덧셈 모델이 눈앞에서 68915 + 62898을 한 루프(loop)씩 푼다. 상태를 0에서 시작하여
-# 하나뿐인 블록을 손으로 적용해 보고, 루프를 늘려도 가중치는 늘지 않음을 확인하고, 틀린 짐작이 맞는 답이 되는 순간을 본다.
+# **무엇을 보게 되는가.** 훈련을 마친 덧셈 모델이 68915 + 62898을 한 루프(loop)씩 푸는 과정을 본다. 상태를 0에서
+# 시작하여 하나뿐인 블록을 직접 적용해 보고, 루프를 늘려도 가중치는 늘지 않음을 확인하고, 틀린 추측이 맞는 답이 되는
+# 순간을 본다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -21,11 +22,11 @@
 # looped model does this: its state is what it knows so far, and every loop is one more look with the same weights.
 
 # %% [markdown] lang="ko"
-# ## 생각 {#idea}
+# ## 아이디어 {#idea}
 #
-# 긴 수 둘을 머릿속으로 더한다고 하자. 숫자를 처음 볼 때, 올림(carry)을 챙길 때, 다시 확인할 때 쓰는 머리가 따로 있지
-# 않다. 조금 더 알게 된 같은 머리로 다시 볼 뿐이다. 루프 모델도 그렇다. 상태는 지금까지 알게 된 것이고, 루프는 같은
-# 가중치로 한 번 더 보는 일이다.
+# 긴 수 둘을 머릿속으로 더한다고 하자. 숫자를 처음 볼 때, 받아올림(carry)을 챙길 때, 다시 확인할 때 쓰는 머리가 따로
+# 있지 않다. 조금 더 알게 된 같은 머리로 다시 볼 뿐이다. 루프 모델도 그렇다. 상태는 지금까지 알아낸 것이고, 루프는 같은
+# 가중치로 한 번 더 보는 것이다.
 
 # %% [markdown] lang="en"
 # ## The equation {#equation}
@@ -41,21 +42,21 @@
 # %% [markdown] lang="ko"
 # ## 식 {#equation}
 #
-# 토큰은 한 번만 임베딩되어 $x_0$가 된다. 상태는 아무것도 없는 데서 시작하여 돌고 돈다.
+# 토큰은 한 번만 임베딩되어 $x_0$가 된다. 상태는 0에서 시작하여 루프를 반복한다.
 #
 # $$h_0 = 0, \qquad h_l = \mathrm{norm}\big(\mathrm{block}(h_{l-1} + x_0 + \mathrm{signal}(l))\big)$$
 #
 # 이것이 [architecture.loop][]이다. 루프마다 $x_0$를 다시 더하는 것이 주입(injection)이며([injection.every-loop][]),
-# 덕분에 물음을 잊지 않는다. 루프 신호는 지금이 몇째 루프인지를 블록에 알린다([architecture.loop-signal][]). 어느 루프
-# 뒤에든 상태를 임베딩의 가중치로 읽으면 다음 토큰에 대한 짐작이 된다([architecture.tied-head][]).
+# 덕분에 입력을 잊지 않는다. 루프 신호는 지금이 몇 번째 루프인지를 블록에 알린다([architecture.loop-signal][]). 어느
+# 루프 뒤에든 상태를 임베딩의 가중치로 읽으면 다음 토큰에 대한 추측이 된다([architecture.tied-head][]).
 
 # %%
 import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.evaluate.figures import trace_figure
+from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
 from looplm.think.trace import trace_text
 
 trained = looplm.load("adder")
@@ -83,7 +84,7 @@ print(
 # 세 수는 모두 낮은 자리부터 쓴다([addition.double-reversed][]). 그래서 68915는 5 1 9 8 6으로 읽고, 답 131813은 3 1 8 1 3
 # 1로 쓴다.
 #
-# ## 손으로 돌리는 한 루프 {#by-hand}
+# ## 직접 실행하는 한 루프 {#by-hand}
 #
 # [`embed`][looplm.models.looped.LoopLM.embed]는 $x_0$와 각 토큰이 볼 수 있는 것을 주고,
 # [`step`][looplm.models.looped.LoopLM.step]은 루프 하나이며, [`read`][looplm.models.looped.LoopLM.read]는 상태를 다음
@@ -108,8 +109,9 @@ print("after loop 1:", guess(h1))
 # had not yet thought themselves. So give it another look.
 
 # %% [markdown] lang="ko"
-# 세 토큰, 곧 3과 마지막 1과 끝 표시는 벌써 맞았다. 셋은 1만큼 빗나갔고, 그중 둘(0과 2)은 올림을 빼고 더한 값이다. 한
-# 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고, 그때는 그들도 아직 생각하기 전이었다. 그러니 한 번 더 보게 하자.
+# 세 토큰, 곧 3과 마지막 1과 끝 표시는 벌써 맞았다. 셋은 1만큼 빗나갔고, 그중 둘(0과 2)은 받아올림을 빼고 더한 값이다.
+# 한 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고, 그때는 그 토큰들도 아직 계산하기 전이었다. 그러니 한 번 더 보게
+# 하자.
 
 # %%
 h2 = adder.step(h1, x0, 2, view)
@@ -125,13 +127,13 @@ print("after loop 2:", guess(h2))
 # ([architecture.shared-block][]). An ordinary Transformer of the same depth would have to own the block six times.
 
 # %% [markdown] lang="ko"
-# 블록 하나를 두 번 적용했더니 모든 토큰이 맞았다. 올림이 두 루프 만에 다섯 자리를 달린 것은 아니다. 지금까지 쓴 답도 함께
-# 읽으므로, 숫자마다 바로 앞자리의 올림만 알면 된다.
+# 블록 하나를 두 번 적용했더니 모든 토큰이 맞았다. 받아올림이 두 루프 만에 다섯 자리를 전파된 것은 아니다. 지금까지 쓴
+# 답도 함께 읽으므로, 각 숫자는 바로 아랫자리에서 오는 받아올림만 알면 된다.
 #
 # ## 같은 가중치를 다시 {#same-weights}
 #
-# 손으로 돌린 여섯 루프는 모델이 스스로 하는 것과 비트 하나까지 같다. 그리고 여섯 루프의 가중치는 한 루프의 가중치와 수가
-# 같다([architecture.shared-block][]). 깊이가 같은 보통의 트랜스포머라면 블록을 여섯 벌 가져야 한다.
+# 직접 실행한 여섯 루프는 모델의 계산과 비트까지 같다. 그리고 여섯 루프의 가중치 수는 한 루프의 가중치 수와
+# 같다([architecture.shared-block][]). 깊이가 같은 보통의 트랜스포머라면 블록이 여섯 개 있어야 한다.
 
 # %%
 states = [h0]
@@ -153,10 +155,10 @@ for loops in (1, 2, 6):
 # line each token predicts the answer, and stops as soon as two loops agree ([halting.two-equal-argmaxes][]).
 
 # %% [markdown] lang="ko"
-# ## 루프마다의 생각 {#guesses}
+# ## 루프마다의 추측 {#guesses}
 #
-# [`trace_text`][looplm.think.trace.trace_text]은 모든 짐작을 간직한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의 토큰은
-# 저마다 답을 예측하며, 두 루프의 생각이 같으면 곧 멈춘다([halting.two-equal-argmaxes][]).
+# [`trace_text`][looplm.think.trace.trace_text]은 모든 추측을 기록한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의
+# 토큰은 저마다 답을 예측하며, 두 루프의 추측이 같으면 멈춘다([halting.two-equal-argmaxes][]).
 
 # %%
 trace = trace_text(adder, task, "68915+62898", own)
@@ -173,10 +175,10 @@ trace_figure(trace.as_json())
 # token that predicts the answer.
 
 # %% [markdown] lang="ko"
-# ## 상태가 움직이는 거리 {#movement}
+# ## 상태의 변화량 {#movement}
 #
-# 루프가 한 번 더 보는 일이라면, 나중의 루프일수록 바꾸는 것이 적어야 한다. 그림은 답을 예측하는 토큰마다 각 루프가 상태를
-# 얼마나 옮기는지를 보여 준다.
+# 루프가 한 번 더 보는 것이라면, 나중의 루프일수록 변화가 적어야 한다. 그림은 답을 예측하는 토큰마다 각 루프가 상태를
+# 얼마나 바꾸는지를 보여 준다.
 
 # %%
 path = torch.stack(states)[:, 0, answer]  # [loops + 1, answer tokens, D]
@@ -202,10 +204,10 @@ axes.spines[["top", "right"]].set_visible(False)
 # forty.
 
 # %% [markdown] lang="ko"
-# ## 뜻밖이었던 것 {#surprise}
+# ## 뜻밖이었던 점 {#surprise}
 #
-# 움직임은 빠르게 줄지만 사라지지는 않는다. 답을 찾은 지 한참 뒤에도 루프는 상태를 조금씩 옮긴다. 이 모델은 많아야 여섯
-# 루프로 훈련했다. 아무도 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
+# 변화량은 빠르게 줄지만 사라지지는 않는다. 답을 찾은 지 한참 뒤에도 루프는 상태를 조금씩 바꾼다. 이 모델은 많아야 여섯
+# 루프로 훈련했다. 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
 
 # %%
 right = question.targets[0, answer]
@@ -232,17 +234,18 @@ assert not torch.equal(adder.read(states[40])[0, answer].argmax(-1), right)
 # question forgotten? (The next chapter is about this.)
 
 # %% [markdown] lang="ko"
-# 모델은 생각하여 답에 이르고, 더 생각하여 답을 지나친다. 훈련의 어느 것도 상태에 그 자리에 머물라고 하지 않았으므로, 아마
-# 작은 걸음이 쌓였을 것이다. 두 루프가 찾은 것을 마흔 루프가 잃는다. 루프 모델이 지나치게 생각하는 일은 다른 이들도 보았다
-# (Bansal 외 2022, arXiv:2202.05826). 쉴 줄 아는 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 지켜
-# 준다. 두 루프의 생각이 같으면 토큰은 멈추고([halting.two-equal-argmaxes][]), 상태는 얼어붙는다([halting.freeze][]).
+# 모델은 답에 이르지만, 계속 돌리면 답을 지나쳐 버린다. 훈련의 어느 것도 상태가 그 자리에 머물도록 요구하지 않았으므로,
+# 아마 작은 변화가 쌓였을 것이다. 두 루프가 찾은 것을 마흔 루프가 잃는다. 루프 모델이 지나치게 오래
+# 생각하는(overthinking) 현상은 다른 연구에서도 보고되었다(Bansal 외 2022, arXiv:2202.05826). 상태가 한곳에 머무는
+# 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 이를 막아 준다. 두 루프의 추측이 같으면 토큰은
+# 멈추고([halting.two-equal-argmaxes][]), 상태는 동결된다([halting.freeze][]).
 #
 # ## 연습 문제 {#exercises}
 #
-# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+# 연습 문제마다 테스트가 있다. 우리 풀이 자리에 자기 풀이를 쓰고 셀을 실행해 보자. 오류가 없으면 푼 것이다.
 #
-# **1.** 루프 1 뒤의 주입을 빼 보자. 여섯 루프를 돌되 루프 2부터는 `step`에 $x_0$ 대신 0을 넘긴다. 물음을 잊는가? (다음
-# 장이 이 이야기이다.)
+# **1.** 루프 1 뒤의 주입을 빼 보자. 여섯 루프를 돌되 루프 2부터는 `step`에 $x_0$ 대신 0을 넘긴다. 입력을 잊는가? (다음
+# 장에서 이것을 다룬다.)
 
 
 # %%
@@ -266,7 +269,7 @@ check_without_x0(h, forgotten=False)
 # **2.** Give every loop the signal of one and the same loop. For some loop's signal all six loops lead astray. Which one?
 
 # %% [markdown] lang="ko"
-# **2.** 모든 루프에 한 루프의 신호만 주어 보자. 어떤 루프의 신호를 주면 여섯 루프를 돌아도 틀린 답에 머문다. 어느
+# **2.** 모든 루프에 같은 루프의 신호를 주어 보자. 어떤 루프의 신호를 주면 여섯 루프를 돌아도 답이 틀린다. 어느
 # 루프인가?
 
 
@@ -288,8 +291,8 @@ check_signal(4)
 # takes three. (Can you find one that needs four? We did not.)
 
 # %% [markdown] lang="ko"
-# **3.** 올림이 있는데도 답의 모든 토큰이 두 루프로 끝나는 합과, 어떤 토큰이 세 루프를 쓰는 합을 찾아보자. (네 루프가 드는
-# 합을 찾을 수 있는가? 우리는 찾지 못했다.)
+# **3.** 받아올림이 있는데도 답의 모든 토큰이 두 루프로 끝나는 덧셈과, 어떤 토큰이 세 루프를 쓰는 덧셈을 찾아보자. (네
+# 루프가 드는 덧셈을 찾을 수 있는가? 우리는 찾지 못했다.)
 
 
 # %%

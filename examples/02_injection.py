@@ -3,16 +3,16 @@
 # %% [markdown] lang="en"
 # # x0 injection {#injection-chapter}
 #
-# **What you will see.** What enters a loop besides the state. You will take the question away after the first loop and
-# see one model fail at once and another hardly notice; start a model in the middle of somebody else's thought, and watch
-# it find its way back, or not; and see that the two adders of this package live with $x_0$ in quite different ways.
+# **What you will see.** What enters a loop besides the state. You will take the input away after the first loop and see
+# one model fail at once and another hardly notice; start a model from the state of another problem, and watch it find
+# its way back, or not; and see that the two adders of this package live with $x_0$ in quite different ways.
 
 # %% [markdown] lang="ko"
 # # x0 주입 {#injection-chapter}
 #
-# **무엇을 보게 되는가.** 상태 말고 무엇이 루프로 들어가는지를 본다. 첫 루프 뒤에 물음을 치워 버리면 한 모델은 곧바로
-# 무너지고 다른 모델은 거의 알아채지 못한다. 남의 생각 한가운데에서 시작한 모델이 제 길을 찾아 돌아오는지도 본다. 이
-# 패키지의 두 덧셈 모델이 $x_0$를 두고 사는 방식은 아주 다르다.
+# **무엇을 보게 되는가.** 상태 말고 무엇이 루프로 들어가는지를 본다. 첫 루프 뒤에 입력을 지우면 한 모델은 곧바로
+# 무너지고 다른 모델은 거의 영향을 받지 않는다. 다른 문제의 상태에서 시작한 모델이 자기 문제로 돌아오는지도 본다. 이
+# 패키지의 두 덧셈 모델이 $x_0$를 쓰는 방식은 전혀 다르다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -23,12 +23,12 @@
 # and injection at the *first* loop only; the plans behind this project call the second "pure dynamics".
 
 # %% [markdown] lang="ko"
-# ## 생각 {#idea}
+# ## 아이디어 {#idea}
 #
-# 누군가 연습장에 덧셈을 풀고 있다. 연습장이 상태이고, 볼 때마다 바뀐다. 문제는 다른 종이에 찍혀 있다. 그 종이가 $x_0$, 곧
-# 임베딩된 입력이다. 종이는 푸는 동안 책상 위에 놓아둘 수도 있고, 처음 한 번 보여 준 뒤 치울 수도 있다. 치우면 옮겨 적지
-# 않은 것은 사라진다. 앞의 것이 *매* 루프의 주입(injection)이고, 뒤의 것이 *첫* 루프만의 주입이다. 이 프로젝트의 바탕이 된
-# 계획들은 뒤의 것을 "순수한 동역학(pure dynamics)"이라 부른다.
+# 누군가 연습장에 덧셈을 풀고 있다. 연습장이 상태이고, 볼 때마다 바뀐다. 문제는 다른 종이에 적혀 있다. 그 종이가 $x_0$,
+# 곧 임베딩된 입력이다. 종이는 푸는 동안 책상 위에 놓아둘 수도 있고, 처음 한 번 보여 준 뒤 치울 수도 있다. 치우면 옮겨
+# 적지 않은 것은 사라진다. 앞의 것이 *매* 루프의 주입(injection)이고, 뒤의 것이 *첫* 루프만의 주입이다. 이 프로젝트의
+# 바탕이 된 계획들은 뒤의 것을 "순수한 동역학(pure dynamics)"이라 부른다.
 
 # %% [markdown] lang="en"
 # ## The equation {#equation}
@@ -53,12 +53,13 @@
 # $$u_l = h_{l-1} + x_0 \quad (\texttt{every}), \qquad u_l = h_{l-1} + [l = 1]\, x_0 \quad (\texttt{first})$$
 #
 # 대괄호는 루프 1에서 1, 그 뒤로는 0이다. 루프 신호가 있으면 그것도 더한다([injection.every-loop][],
-# [injection.first-loop][]). 상태가 $h^*$에 이르러 쉰다고 하자. 그 상태는 다음 두 식 가운데 하나의 해이다.
+# [injection.first-loop][]). 상태가 고정점(fixed point) $h^*$에 수렴한다고 하자. 그 상태는 다음 두 식 가운데 하나의
+# 해이다.
 #
 # $$h^* = \mathrm{norm}\big(\mathrm{block}(h^* + x_0)\big), \qquad h^* = \mathrm{norm}\big(\mathrm{block}(h^*)\big)$$
 #
-# 왼쪽 식에는 물음이 들어 있다. 오른쪽 식에는 물음이 없다. 첫 루프에만 주입하면, 어떤 합인지 알려 줄 수 있는 것은 상태가
-# *어디서 출발했는가*뿐이다.
+# 왼쪽 식에는 입력이 들어 있다. 오른쪽 식에는 입력이 없다. 첫 루프에만 주입하면, 어떤 문제인지 알려 줄 수 있는 것은
+# 상태가 *어디서 시작했는가*뿐이다.
 
 # %%
 import json
@@ -71,11 +72,11 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import looplm
-from looplm.tasks.addition.problems import add, ask
-from looplm.tasks.addition.sets import test_set
 from looplm.loop.injection import inject
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
+from looplm.tasks.addition.problems import add, ask
+from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -116,14 +117,14 @@ print(len(sums), "sums of 8 digits")
 # successive states: 1 means that a loop no longer turns it.
 
 # %% [markdown] lang="ko"
-# $h_0 = 0$이므로 첫 루프는 어느 쪽이나 같고, 둘째 루프에서 갈라진다. 모양은 같아야 하며, 어떤 것도 저절로 늘려 맞추지
+# $h_0 = 0$이므로 첫 루프는 어느 쪽이나 같고, 둘째 루프에서 갈라진다. 모양은 같아야 하며, 어떤 것도 브로드캐스트하지
 # 않는다([injection.same-shape][]).
 #
 # ## 루프마다의 상태 {#state}
 #
-# 루프마다 더하면 상태가 자꾸 길어질 것 같지만 그렇지 않다. 루프가 끝날 때마다 모든 루프가 함께 쓰는 정규화(norm)를 거치기
-# 때문이다([architecture.loop][]). 그 앞뒤에서 잰 상태의 길이와, 잇따른 두 상태 사이의 코사인을 보자. 1이면 루프가 상태의
-# 방향을 더는 돌리지 않는다는 뜻이다.
+# 루프마다 더하면 상태가 계속 커질 것 같지만 그렇지 않다. 루프가 끝날 때마다 모든 루프가 공유하는 정규화(norm)를 거치기
+# 때문이다([architecture.loop][]). 정규화 앞뒤에서 측정한 상태의 크기와, 이어지는 두 상태 사이의 코사인을 보자. 1이면
+# 루프가 상태의 방향을 더는 바꾸지 않는다는 뜻이다.
 
 
 # %%
@@ -178,11 +179,11 @@ assert cosines["all at once"][-1] > 0.9999 > cosines["digit by digit"][-1]
 # enters at loop 1 and never again.
 
 # %% [markdown] lang="ko"
-# 정규화는 상태를 매번 비슷한 길이로 잘라 준다. 한꺼번에 답하는 모델은 쉬게 된다. 열두 루프쯤 지나면 아무것도 돌지 않는다.
-# 한 자리씩 쓰는 모델은 조금씩 계속 도는데, 그 끝이 어떤지는 1장에서 보았다. $x_0$가 얼마나 크게 말하는지도 눈여겨보자.
-# 상태에 견주면 한 모델에서는 작고, 다른 모델에서는 그 세 배쯤 된다.
+# 정규화는 상태를 매번 비슷한 크기로 맞춘다. 한꺼번에 답하는 모델의 상태는 수렴한다. 열두 루프쯤 지나면 방향이 더는
+# 바뀌지 않는다. 한 자리씩 쓰는 모델의 상태는 조금씩 계속 바뀌는데, 그 끝이 어떤지는 1장에서 보았다. $x_0$의 크기도
+# 눈여겨보자. 상태와 비교하면 한 모델에서는 작고, 다른 모델에서는 그 세 배쯤 된다.
 #
-# ## 물음을 치우면 {#taken-away}
+# ## 입력을 지우면 {#taken-away}
 #
 # 두 모델 모두 매 루프 주입으로 훈련했다. 가중치는 그대로 두고 그 설정 하나만 바꾸어, $x_0$가 루프 1에서만 들어가고 다시는
 # 들어가지 않게 한다.
@@ -218,14 +219,14 @@ assert right["digit by digit", "first"][-1] == len(sums)
 # another.
 
 # %% [markdown] lang="ko"
-# 같은 일을 했는데 결과는 다르다. 한 모델은 세 루프 만에 무너진다. 다른 모델도 훈련의 매 루프에서 $x_0$를 들었지만
-# 아쉬워하지 않는다. 필요한 것을 루프 1에서 이미 상태에 옮겨 적은 것이다.
+# 같은 변경인데 결과는 다르다. 한 모델은 세 루프 만에 무너진다. 다른 모델도 훈련의 매 루프에서 $x_0$를 받았지만 없어도
+# 문제가 없다. 필요한 것을 루프 1에서 이미 상태에 저장한 것이다.
 #
-# ## 남의 상태에서 출발하기 {#stale}
+# ## 다른 문제의 상태에서 시작하기 {#stale}
 #
-# 이번에는 $x_0$를 그대로 두고 연습장을 망쳐 보자. [`settle`][looplm.models.looped.LoopLM.settle]은 합을 몇 루프 생각하여
-# [`State`][looplm.models.looped.State]를 주고, 모델은 어떤 상태에서든 이어서 생각할 수 있다. 합마다 *이웃 합*의 다 푼
-# 상태에서 출발하게 한다. 상태가 하는 말과 $x_0$가 하는 말이 다른 것이다.
+# 이번에는 $x_0$를 그대로 두고 상태를 바꿔 보자. [`settle`][looplm.models.looped.LoopLM.settle]은 문제를 몇 루프 풀어
+# [`State`][looplm.models.looped.State]를 주고, 모델은 어떤 상태에서든 이어서 풀 수 있다. 문제마다 *옆 문제*를 다 푼
+# 상태에서 시작하게 한다. 상태와 $x_0$가 서로 다른 문제를 가리키는 것이다.
 
 # %%
 loops = 8
@@ -248,15 +249,15 @@ assert right["digit by digit", "stale"][-1] == 0
 # loses that too, as chapter 1 saw it lose its own.
 #
 # So $x_0$ at every loop is not enough to recover. But without it there is no way at all, and this is not a matter of
-# training: if a state is somebody else's and $x_0$ enters no more, nothing in the computation knows which digits were
-# asked.
+# training: if a state is that of another problem and $x_0$ enters no more, nothing in the computation knows which
+# digits were asked.
 
 # %% [markdown] lang="ko"
-# 한꺼번에 답하는 모델은 이웃의 생각을 버리고, 0에서 출발한 것처럼 몇 루프 만에 모든 합을 푼다. 다른 모델은 제 물음을
-# 눈앞에 두고도 이웃의 답을 말하다가, 1장에서 제 답을 잃었듯이 그마저 잃는다.
+# 한꺼번에 답하는 모델은 옆 문제의 상태를 버리고, 0에서 시작한 것처럼 몇 루프 만에 모든 문제를 푼다. 다른 모델은 자기
+# 입력을 받으면서도 옆 문제의 답을 내다가, 1장에서 자기 답을 잃었듯이 그마저 잃는다.
 #
-# 그러니 매 루프의 $x_0$만으로는 돌아오지 못한다. 그러나 그마저 없으면 돌아올 길이 아예 없다. 이것은 훈련의 문제가 아니다.
-# 상태는 남의 것이고 $x_0$가 더는 들어가지 않는다면, 계산의 어디에도 무슨 숫자를 물었는지가 없다.
+# 그러니 매 루프의 $x_0$만으로는 돌아오지 못한다. 그러나 그마저 없으면 돌아올 방법이 아예 없다. 이것은 훈련의 문제가
+# 아니다. 상태가 다른 문제의 것이고 $x_0$가 더는 들어가지 않는다면, 계산의 어디에도 무슨 숫자를 물었는지가 없다.
 
 # %%
 forgetful = without_later_x0(at_once)
@@ -273,64 +274,71 @@ print("other questions, the same logits, bit for bit")
 #
 # ## What the study says {#study}
 #
-# Two models show what can happen, not what usually does. So a study asked more of them: both recipes, with $x_0$ at every
-# loop and at the first alone, with and without starts from other problems' states ("restarts"), three seeds of each. Of
-# $x_0$ at the first alone with restarts there is none, for the reason that we have just seen. A is the recipe of the
-# adder that writes digit after digit, B that of the one that answers at once. Sums of 12 digits solved, in percent, the
-# least and the most of the seeds: with the recipe's own halting, after four times the loops of training, and from another
-# sum's state.
+# Two models show what can happen, not what usually does. So a study asked more of them: both recipes, with $x_0$ at
+# every loop and at the first alone, with and without starts from other problems' states ("restarts"), three seeds of
+# each. Of $x_0$ at the first alone with restarts there is none, for the reason that we have just seen. A is the recipe
+# of the adder that writes digit after digit, B that of the one that answers at once. Sums of 12 digits solved, in
+# percent, the least and the most of the seeds: with the recipe's own halting, and beside it the work in block
+# evaluations a sum; after four times the loops of training; and after 32 loops for every token, once from 0 and once
+# from another sum's state.
 
 # %% [markdown] lang="ko"
-# 그래서 남의 상태에서 출발하는 훈련을 하려면 매 루프 주입해야 한다. 첫 루프 주입으로 그런 훈련을 하라는 프리셋은 시작도
-# 하기 전에 거절한다([training.restarts][]).
+# 그래서 다른 문제의 상태에서 시작하는 훈련을 하려면 매 루프 주입해야 한다. 첫 루프 주입으로 그런 훈련을 하라는 프리셋은
+# 시작하기 전에 거절한다([training.restarts][]).
 #
-# ## 연구가 말하는 것 {#study}
+# ## 연구 결과 {#study}
 #
-# 모델 둘은 무슨 일이 일어날 수 있는지를 보일 뿐, 흔히 무슨 일이 일어나는지를 보이지는 않는다. 그래서 더 많은 모델에게
-# 물었다. 두 훈련법마다 $x_0$를 루프마다 넣거나 첫 루프에만 넣고, 다른 문제의 상태에서 출발하는 훈련, 곧 다시
-# 출발(restart)을 하거나 하지 않고, 저마다 시드(seed) 셋을 썼다. $x_0$를 첫 루프에만 넣고 다시 출발하는 것은 방금 본
-# 까닭으로 없다. A는 한 자리씩 쓰는 모델의 훈련법이고 B는 한꺼번에 답하는 모델의 것이다. 12자리 합을 푼 비율(%)을 시드
-# 가운데 가장 낮은 것과 가장 높은 것으로 적는다. 차례로 제 정지 규칙을 쓸 때, 훈련한 루프의 네 배를 돌았을 때, 다른 합의
-# 상태에서 출발했을 때이다.
+# 모델 둘은 어떤 일이 일어날 수 있는지를 보일 뿐, 보통 어떻게 되는지를 보이지는 않는다. 그래서 더 많은 모델을 훈련했다.
+# 두 레시피마다 $x_0$를 루프마다 넣거나 첫 루프에만 넣고, 다른 문제의 상태에서 시작하는 훈련, 곧 재출발(restart)을
+# 하거나 하지 않고, 저마다 시드(seed) 셋을 썼다. $x_0$를 첫 루프에만 넣고 재출발하는 것은 방금 본 이유로 없다. A는 한
+# 자리씩 쓰는 모델의 레시피이고 B는 한꺼번에 답하는 모델의 것이다. 12자리 문제를 푼 비율(%)을 시드 가운데 가장 낮은 것과
+# 가장 높은 것으로 적는다. 차례로 자기 정지 규칙을 쓸 때와 그 계산량(한 문제의 블록 계산), 훈련한 루프의 네 배를 돌았을
+# 때, 그리고 모든 토큰이 32루프를 돌되 0에서 시작했을 때와 다른 문제의 상태에서 시작했을 때이다.
 
 # %%
 cells = json.loads((resource("docs/data") / "study-x0.json").read_text())["cells"]
 asked_of_all = {
     "halting": "accuracy.carry-heavy.12",
-    "4x the loops": "at.4x",
-    "from stale": "stale",
+    "work": "work.carry-heavy.12",
+    "4x loops": "at.4x",
+    "from 0": "fresh",
+    "stale": "stale",
 }
 by_levels = defaultdict(list)
 for cell in cells:
     levels = cell["levels"]
     way = f"{levels['recipe']}, x0 {levels['x0']}, {levels['restarts']} restarts"
     by_levels[way].append(cell["values"])
-print(" " * 28, *(f"{what:>14}" for what in asked_of_all))
+print(" " * 28, *(f"{what:>8}" for what in asked_of_all))
 for way, values in by_levels.items():
     spans = []
     for key in asked_of_all.values():
-        shares = [100 * value[key] for value in values]
-        spans.append(f"{min(shares):.0f}-{max(shares):.0f}")
-    print(f"{way:28}", *(f"{span:>14}" for span in spans))
+        scale = 1 if key.startswith("work") else 100
+        shown = [scale * value[key] for value in values]
+        spans.append(f"{min(shown):.0f}-{max(shown):.0f}")
+    print(f"{way:28}", *(f"{span:>8}" for span in spans))
 for way, values in by_levels.items():
     for value in values:
         assert (value["stale"] > 0.98) == ("with restarts" in way)
+        assert value["fresh"] == value["stale"] or "without" in way
 
 # %% [markdown] lang="en"
-# Every model that has practised it finds its way back from another problem's state, and none that has not, although half
-# of these hear $x_0$ at every loop. So this is what $x_0$ at every loop is for: it makes recovery possible, and practice
-# makes it real. Whether it also makes a model better that always starts from 0, three seeds do not decide; one of those
-# with $x_0$ at the first loop alone never learned to add. [The studies](../docs/studies.md#x0) have all numbers, figures
-# and verdicts.
+# Read the last two columns side by side. Models trained with restarts are right from another problem's state as often
+# as from 0. Those of recipe B without them are never right from there, though often from 0, and although half of them
+# get $x_0$ at every loop: for these, practice is what was missing. Those of recipe A without them are wrong after 32
+# loops wherever they start, so their 0 says nothing about starts. That $x_0$ at every loop is *needed* for a stale
+# start follows from the computation above, and not from this table: the other way was never trained. Whether it also
+# makes a model better that always starts from 0, three seeds do not decide; one of those with $x_0$ at the first loop
+# alone solves no sum of 12 digits. [The studies](../docs/studies.md#x0) have all numbers, figures and verdicts.
 #
 # ## What surprised us {#surprise}
 #
-# That the same rule, in two models of nearly the same size, means two different things. One has made $x_0$ a part of the
-# equation that its state solves; the other has learned to listen once. Their loops were equally free to listen. They
-# differ in more than one way, but the study tells which difference counts. The adder that listens once always started
+# That the same rule, in two models of nearly the same size, means two different things. One has made $x_0$ a part of
+# the equation that its state solves; the other has learned to listen once. Their loops were equally free to listen.
+# They differ in more than one way, and the study points to one difference. The adder that listens once always started
 # from 0 and stopped after six loops, and for that, once is enough. The other was made to start from states of other
 # problems; it can trust nothing but the sheet on the desk. Noise on the state ([training.state-noise][]), which it had
-# too, does not do this alone. Chapter 6 comes back to both.
+# too, does not do this alone: the models of recipe B without restarts had it as well. Chapter 6 comes back to both.
 #
 # ## Exercises {#exercises}
 #
@@ -340,26 +348,29 @@ for way, values in by_levels.items():
 # the 16 loops in which it hears it, so that every sum is right after loop 16.
 
 # %% [markdown] lang="ko"
-# 다른 문제의 상태에서 돌아오는 것은, 그것을 익힌 모델이라면 모두 해내고 익히지 않은 모델은 하나도 해내지 못한다. 익히지
-# 않은 것의 절반은 루프마다 $x_0$를 듣는데도 그렇다. 그러니 매 루프의 $x_0$가 하는 일은 이것이다. 그것은 돌아올 수 있게
-# 하고, 정말로 돌아오게 하는 것은 훈련이다. 언제나 0에서 출발하는 모델에게도 나은지는 시드 셋으로 가리지 못했다. 첫
-# 루프에만 $x_0$를 넣은 모델 하나는 끝내 덧셈을 배우지 못했다. 모든 수와 그림과 판정은 [연구](../docs/studies.ko.md#x0)에
-# 있다.
+# 마지막 두 열은 나란히 읽어야 한다. 재출발로 훈련한 모델은 다른 문제의 상태에서도 0에서만큼 맞는다. 재출발 없이 훈련한
+# 레시피 B는 0에서는 자주 맞으면서도 다른 문제의 상태에서는 한 번도 맞지 않는다. 그 절반은 루프마다 $x_0$를 받는데도
+# 그렇다. 이들에게 모자란 것은 훈련이었다. 재출발 없이 훈련한 레시피 A는 어디서 시작하든 32루프 뒤에는 틀리므로, 그 0은
+# 시작하는 상태에 대해 아무것도 말해 주지 않는다. 다른 문제의 상태에서 시작할 때 매 루프의 $x_0$가 *필요하다*는 것은
+# 위의 계산에서 나오는 것이지 이 표에서 나오는 것이 아니다. 다른 쪽은 훈련한 적이 없다. 언제나 0에서 시작하는 모델에도
+# 나은지는 시드 세 개로는 판가름할 수 없었다. 첫 루프에만 $x_0$를 넣은 모델 하나는 12자리 문제를 하나도 풀지 못한다.
+# 모든 수와 그림과 판정은 [연구](../docs/studies.ko.md#x0)에 있다.
 #
-# ## 뜻밖이었던 것 {#surprise}
+# ## 뜻밖이었던 점 {#surprise}
 #
 # 크기가 거의 같은 두 모델에서 같은 규칙이 서로 다른 것을 뜻한다는 점이다. 한 모델은 $x_0$를 상태가 푸는 식의 일부로
-# 만들었고, 다른 모델은 한 번만 듣는 법을 배웠다. 들을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만, 어느 차이가
-# 중요한지는 연구가 일러 준다. 한 번만 듣는 모델은 언제나 0에서 출발하여 여섯 루프 안에 멈추었고, 그러려면 한 번 듣는
-# 것으로 넉넉하다. 다른 모델은 남의 문제의 상태에서도 출발해야 했으므로, 믿을 것이라곤 책상 위의 종이뿐이다. 이 모델의
-# 상태에는 잡음도 들어왔지만([training.state-noise][]), 잡음만으로는 그렇게 되지 않는다. 6장에서 두 이야기로 돌아온다.
+# 만들었고, 다른 모델은 한 번만 읽는 법을 배웠다. 읽을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만, 연구는 한 가지
+# 차이를 가리킨다. 한 번만 읽는 모델은 언제나 0에서 시작하여 여섯 루프 안에 멈추었고, 그러려면 한 번 읽는 것으로
+# 충분하다. 다른 모델은 다른 문제의 상태에서도 시작해야 했으므로, 믿을 수 있는 것은 입력뿐이다. 이 모델의 상태에는
+# 잡음도 들어왔지만([training.state-noise][]), 잡음만으로는 그렇게 되지 않는다. 재출발 없이 훈련한 레시피 B의 모델에도
+# 잡음은 있었다. 6장에서 두 가지를 다시 다룬다.
 #
 # ## 연습 문제 {#exercises}
 #
-# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+# 연습 문제마다 테스트가 있다. 우리 풀이 자리에 자기 풀이를 쓰고 셀을 실행해 보자. 오류가 없으면 푼 것이다.
 #
-# **1.** 한꺼번에 답하는 모델은 이웃의 상태에서 출발하면 $x_0$를 들어야 하지만, 늘 들어야 하는 것은 아니다. 16루프 가운데
-# 들을 루프 넷을 골라, 루프 16 뒤에 모든 합이 맞게 해 보자.
+# **1.** 한꺼번에 답하는 모델은 옆 문제의 상태에서 시작하면 $x_0$를 받아야 하지만, 매번 받아야 하는 것은 아니다. 16루프
+# 가운데 받을 루프 넷을 골라, 루프 16 뒤에 모든 문제가 맞게 해 보자.
 
 
 # %%
@@ -388,7 +399,7 @@ check_four_loops({13, 14, 15, 16})  # the last four: a thought that is then left
 # loops.
 
 # %% [markdown] lang="ko"
-# **2.** $x_0$는 얼마나 작게 말해도 되는가? 16루프 뒤에 모든 합이 여전히 맞는 가장 작은 배수를 0.1 단위로 찾아보자.
+# **2.** $x_0$를 얼마나 줄여도 되는가? 16루프 뒤에 모든 문제가 여전히 맞는 가장 작은 배수를 0.1 단위로 찾아보자.
 
 
 # %%

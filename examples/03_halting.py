@@ -5,14 +5,14 @@
 #
 # **What you will see.** Five rules that tell a token when to stop, on the same thoughts of the same model. You will see
 # what a rule may look at, what a halted token leaves behind, what each rule costs in work and in accuracy, and a token
-# that stops *earlier* because everybody was asked to be more careful.
+# that stops *earlier* because all were asked to be more careful.
 
 # %% [markdown] lang="ko"
 # # 정지 {#halting-chapter}
 #
-# **무엇을 보게 되는가.** 토큰에게 멈출 때를 알려 주는 다섯 규칙을, 같은 모델의 같은 생각 위에서 견준다. 규칙이 무엇을
-# 보아도 되는지, 멈춘 토큰이 무엇을 남기는지, 규칙마다 일과 정확도를 얼마나 치르는지를 보고, 모두에게 더 조심하라고 했더니
-# *더 일찍* 멈추는 토큰도 만난다.
+# **무엇을 보게 되는가.** 토큰이 멈출 때를 정하는 다섯 규칙을, 같은 모델이 같은 문제를 푸는 과정에서 비교한다. 규칙이
+# 무엇을 보아도 되는지, 멈춘 토큰이 무엇을 남기는지, 규칙마다 계산량과 정확도를 얼마나 내주는지를 보고, 모두에게 더
+# 조심하라고 했더니 *더 일찍* 멈추는 토큰도 만난다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -22,11 +22,11 @@
 # So let each token look at its own guess, and decide. Halting is *per token*: one stops while its neighbour goes on.
 
 # %% [markdown] lang="ko"
-# ## 생각 {#idea}
+# ## 아이디어 {#idea}
 #
-# 루프 모델에는 마지막 층이 없으므로 언제 멈출지를 누군가 정해 주어야 한다. 가장 단순한 답은 수 하나, 이를테면 모두 여섯
-# 루프이다. 그러나 한 글의 토큰이라도 어렵기가 다르고, 루프가 끝날 때마다 토큰은 저마다 짐작을 내놓는다. 그러니 토큰이 제
-# 짐작을 보고 스스로 정하게 하자. 정지(halting)는 *토큰마다* 일어난다. 하나가 멈춘 뒤에도 옆의 토큰은 계속한다.
+# 루프 모델에는 마지막 층이 없으므로 언제 멈출지를 정해야 한다. 가장 단순한 답은 고정된 수, 이를테면 모두 여섯 루프이다.
+# 그러나 한 글 안에서도 토큰마다 난이도가 다르고, 루프가 끝날 때마다 토큰은 저마다 추측을 내놓는다. 그러니 토큰이 자기
+# 추측을 보고 스스로 정하게 하자. 정지(halting)는 *토큰마다* 일어난다. 하나가 멈춘 뒤에도 옆의 토큰은 계속한다.
 
 # %% [markdown] lang="en"
 # ## The equation {#equation}
@@ -45,17 +45,15 @@
 #
 # $$s = \min\big(\{\,l \ge l_{\min} : \mathrm{ready}(l)\,\} \cup \{\,l_{\max}\,\}\big)$$
 #
-# 처음 준비된 때가 곧 멈추는 때이고, 끝내 준비되지 않아도 기다림에는 끝이 있다([halting.bounds][],
-# [halting.at-least-one-loop][]). 규칙마다 다른 것은 `ready`뿐이다. 규칙을 쓰기에 앞서, 규칙이 보는 것을 먼저 보자. 합
-# 하나를 모든 토큰이 여섯 루프씩 생각한다.
+# 처음 준비된 때가 곧 멈추는 때이고, 끝내 준비되지 않아도 상한에서 멈춘다([halting.bounds][],
+# [halting.at-least-one-loop][]). 규칙마다 다른 것은 `ready`뿐이다. 규칙을 쓰기에 앞서, 규칙이 보는 것을 먼저 보자. 문제
+# 하나를 모든 토큰이 여섯 루프씩 푼다.
 
 # %%
 import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
-from looplm.tasks.addition.sets import test_set
 from looplm.evaluate.scores import exact_match
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import ByRole, observe
@@ -64,6 +62,8 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
+from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
@@ -96,20 +96,20 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # rule, and ask where it would have stopped every token.
 
 # %% [markdown] lang="ko"
-# 루프 1 뒤에는 일곱 짐작 가운데 넷이 틀렸고, 틀린 것 하나는 96 %나 확신한다. 루프 2 뒤에는 모두 맞는다.
+# 루프 1 뒤에는 일곱 추측 가운데 넷이 틀렸고, 틀린 것 하나는 96 %나 확신한다. 루프 2 뒤에는 모두 맞는다.
 #
 # ## 다섯 규칙 {#rules}
 #
 # - `Fixed`: 결코 준비되지 않는다. 모든 토큰이 $l_{\max}$ 루프를 쓴다([halting.fixed][]).
-# - `Confidence`: 가장 그럴듯한 다음 토큰의 확률, 곧 확신도(confidence)가 문턱값 이상이면
+# - `Confidence`: 가장 그럴듯한 다음 토큰의 확률, 곧 확신도(confidence)가 임계값 이상이면
 #   준비된다([halting.confidence][]).
-# - `TwoEqualArgmaxes`: 잇따른 두 루프가 같은 말을 하면 준비된다([halting.two-equal-argmaxes][]).
-# - `StateChange`: 루프가 상태를 그 길이의 이 비율보다 적게 옮기면 준비된다([halting.state-change][]).
-# - `PrefixStability`: 제 생각이 굳었고 *그리고* 앞의 답 토큰이 모두 멈추었으면 준비된다([halting.prefix-stability][]).
+# - `TwoEqualArgmaxes`: 이어지는 두 루프의 추측이 같으면 준비된다([halting.two-equal-argmaxes][]).
+# - `StateChange`: 상태의 변화량이 상태 크기의 ε배보다 작으면 준비된다([halting.state-change][]).
+# - `PrefixStability`: 추측이 안정되었고 *그리고* 앞의 답 토큰이 모두 멈추었으면 준비된다([halting.prefix-stability][]).
 #
 # 여섯째로 게이트(gate)가 있지만, 이것은 따로 훈련해야 쓸 수 있다([halting.gate][]). 규칙은
-# [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프가 준 것을 보고 답하는 함수이다. 그러므로 위의 생각을
-# 규칙마다 따라가며, 어디에서 토큰을 멈추었을지 물을 수 있다.
+# [`Evidence`][looplm.loop.halting.Evidence], 곧 지금까지의 루프에서 나온 것의 함수이다. 그러므로 위의 실행을 규칙마다
+# 따라가며, 어디에서 토큰을 멈추었을지 확인할 수 있다.
 
 
 # %%
@@ -154,15 +154,15 @@ for name, rule in rules.items():
 # the prompt and high in the answer, is the Wait-to-Think of the plan behind this project ([halting.wait-to-think][]).
 
 # %% [markdown] lang="ko"
-# 96 %는 함정이었다. 문턱값(threshold) 0.9는 걸려들고 0.99는 걸려들지 않는다. 두 짐작이 같은지 보는 규칙에는 수가 필요
-# 없지만, 아무리 빨라도 두 루프가 든다. 상태 변화는 여기서 가장 느리다. 첫 장에서 보았듯이 이 모델의 상태는 짐작이 굳은
-# 뒤에도 계속 움직인다.
+# 96 %는 함정이었다. 임계값(threshold) 0.9에서는 걸리고 0.99에서는 걸리지 않는다. 두 추측이 같은지 보는 규칙에는
+# 임계값이 필요 없지만, 아무리 빨라도 두 루프가 든다. 상태 변화는 여기서 가장 느리다. 첫 장에서 보았듯이 이 모델의
+# 상태는 추측이 안정된 뒤에도 계속 바뀐다.
 #
 # ## 역할, 그리고 Wait-to-Think {#roles}
 #
-# 위의 규칙들은 짐작을 보는데, 프롬프트(prompt)의 토큰에게 짐작을 가르친 사람은 없다. 손실에는 답만 들어간다. 그래서 답과
-# 프롬프트는 서로 다른 규칙을 가질 수 있다([halting.roles][]). 둘 다 확신도를 보되 프롬프트에는 낮은 문턱값을, 답에는 높은
-# 문턱값을 주는 것이, 이 프로젝트의 바탕이 된 계획이 Wait-to-Think라 부르는 것이다([halting.wait-to-think][]).
+# 위의 규칙들은 추측을 보는데, 프롬프트(prompt)의 토큰은 추측하도록 훈련하지 않았다. 손실에는 답만 들어간다. 그래서 답과
+# 프롬프트는 서로 다른 규칙을 가질 수 있다([halting.roles][]). 둘 다 확신도를 보되 프롬프트에는 낮은 임계값을, 답에는
+# 높은 임계값을 주는 것이, 이 프로젝트의 바탕이 된 계획이 Wait-to-Think라 부르는 것이다([halting.wait-to-think][]).
 
 # %%
 wait_to_think = ByRole(Confidence(6, threshold=0.99), Confidence(6, threshold=0.3))
@@ -192,8 +192,8 @@ for t, s in enumerate(thoughts.loops_taken[0].tolist()):
 # ([architecture.causal][]). So we may change the last token, and nobody before it notices.
 
 # %% [markdown] lang="ko"
-# 둘째, 정지는 *인과적*이다. 결정은 제 토큰과 앞의 토큰만 보고 뒤의 것은 결코 보지 않는다([architecture.causal][]).
-# 그러므로 마지막 토큰을 바꾸어도 앞의 토큰은 모른다.
+# 둘째, 정지는 *인과적*이다. 결정은 자기 토큰과 앞의 토큰만 보고 뒤의 것은 결코 보지 않는다([architecture.causal][]).
+# 그러므로 마지막 토큰을 바꾸어도 앞의 토큰은 달라지지 않는다.
 
 # %%
 other = tokens.clone()
@@ -209,11 +209,11 @@ assert torch.allclose(changed.h[:, :-1], thoughts.h[:, :-1], atol=1e-6)
 # whether a text is read at once or token by token, from a cache. In float64 the two agree to the last digits.
 
 # %% [markdown] lang="ko"
-# 셋째, 멈춘 토큰은 *내놓는다*. 다른 토큰은 그것이 돌지 않은 루프에서도 여전히 그것에 주의를 기울인다. 루프 $s$ 뒤에 멈춘
-# 토큰은 마지막 상태에서 키와 값을 한 번 더 계산하여 뒤의 모든 루프에 내놓고, 루프 $l$에서 읽는 쪽은 항목
-# $\min(l, s + 1)$을 본다. 이것이 KV 내놓기(KV publish)이다([halting.kv-publish][]). 그러면 토큰이 보이는 것은 한번 정해진
-# 뒤 바뀌지 않으므로, 글을 한꺼번에 읽든 캐시(cache)를 두고 한 토큰씩 읽든 달라지지 않는다. float64에서 둘은 끝자리까지
-# 맞는다.
+# 셋째, 멈춘 토큰은 *내놓는다*. 다른 토큰은 멈춘 토큰이 돌지 않은 루프에서도 여전히 그 토큰에 어텐션한다. 루프 $s$ 뒤에
+# 멈춘 토큰은 마지막 상태에서 키와 값을 한 번 더 계산하여 뒤의 모든 루프에 내놓고, 루프 $l$에서 읽는 쪽은 항목
+# $\min(l, s + 1)$을 본다. 이것이 KV 내놓기(KV publish)이다([halting.kv-publish][]). 그러면 토큰이 보이는 것은 한번
+# 정해진 뒤 바뀌지 않으므로, 글을 한꺼번에 읽든 캐시(cache)를 두고 한 토큰씩 읽든 달라지지 않는다. float64에서 둘은
+# 끝자리까지 일치한다.
 
 # %%
 precise = looplm.load("adder", dtype=torch.float64).model
@@ -231,18 +231,20 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # %% [markdown] lang="en"
 # ## What it costs, and what it saves {#frontier}
 #
-# A rule is a point on a map: how many sums it solves, for how much work ([halting.block-evaluations][]). A threshold is a
-# way across it. Here are 100 carry-heavy sums of 12 digits ([addition.carry-heavy-set][]) on the left for the adder that
-# writes digit after digit, and on the right for the one that gives all digits at once. "Prompt: all loops" lets the
-# prompt run as long as the answer may, "prompt: 1 loop" stops it after one; on the right it stops when its state rests.
+# A rule is a point on a map: how many sums it solves, for how much work ([halting.block-evaluations][]). A threshold is
+# a way across it. Here are 100 carry-heavy sums of 12 digits ([addition.carry-heavy-set][]) on the left for the adder
+# that writes digit after digit, and on the right for the one that gives all digits at once. "Prompt: all loops" lets
+# the prompt run as long as the answer may, "prompt: 1 loop" stops it after one; on the right it stops when its state
+# rests. Below the map, the same as sums solved / block evaluations a sum.
 
 # %% [markdown] lang="ko"
-# ## 얼마를 치르고 얼마를 아끼는가 {#frontier}
+# ## 비용과 절약 {#frontier}
 #
-# 규칙은 지도 위의 한 점이다. 얼마만큼의 일로([halting.block-evaluations][]) 합을 몇이나 푸는가? 문턱값을 바꾸면 지도를
-# 가로지르는 길이 된다. 올림이 많은 12자리 합 100개([addition.carry-heavy-set][])를, 왼쪽에서는 숫자를 하나씩 쓰는 덧셈
-# 모델이, 오른쪽에서는 모든 숫자를 한꺼번에 내놓는 모델이 푼다. "prompt: all loops"는 프롬프트도 답이 돌 수 있는 만큼
-# 돌리고, "prompt: 1 loop"는 한 루프에서 멈춘다. 오른쪽의 프롬프트는 상태가 쉬면 멈춘다.
+# 규칙은 지도 위의 한 점이다. 계산량을 얼마나 들여([halting.block-evaluations][]) 문제를 몇 개나 푸는가? 임계값을 바꾸면
+# 지도를 가로지르는 곡선이 된다. 받아올림이 많은 12자리 덧셈 100문제([addition.carry-heavy-set][])를, 왼쪽에서는 숫자를
+# 하나씩 쓰는 덧셈 모델이, 오른쪽에서는 모든 숫자를 한꺼번에 내놓는 모델이 푼다. "prompt: all loops"는 프롬프트도 답이
+# 돌 수 있는 만큼 돌리고, "prompt: 1 loop"는 한 루프에서 멈춘다. 오른쪽의 프롬프트는 상태가 수렴하면 멈춘다. 지도
+# 아래에는 같은 것을 푼 문제 수 / 한 문제의 블록 계산으로 적었다.
 
 # %%
 parallel = looplm.load("parallel-adder").model
@@ -288,13 +290,14 @@ maps = {
     ),
 }
 fig, both = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
-found = {}
+found, spent = {}, {}
 for axes, (title, (model, asked_so, ways)) in zip(both, maps.items(), strict=True):
     for (name, way), marker in zip(ways.items(), "osv^D", strict=False):
         tried = [exact_match(model, asked_so, rule) for rule in way]
         found[title, name] = [int(made.solved.sum()) for made in tried]
         work = [made.block_evaluations.mean().item() for made in tried]
         right = [made.solved.double().mean().item() for made in tried]
+        spent[title, name] = work
         axes.plot(work, right, marker=marker, markersize=4, label=name)
     axes.set(title=title, xlabel="block evaluations a sum 블록 계산", xlim=(0, None))
     axes.grid(alpha=0.4)
@@ -302,17 +305,22 @@ for axes, (title, (model, asked_so, ways)) in zip(both, maps.items(), strict=Tru
     axes.legend(fontsize=8, loc="lower right")
 both[0].set(ylabel="solved 맞힌 비율", ylim=(0, 1.03))
 for (title, name), right in found.items():
-    print(f"{title.split(' 한')[0]:15} {name:30}", *right)
+    both_counts = zip(right, spent[title, name], strict=True)
+    shown = [f"{solved}/{work:.0f}" for solved, work in both_counts]
+    print(f"{title.split(' 한')[0]:15} {name:30}", *shown)
 assert max(found["all at once 한꺼번에", "confidence"]) < len(problems)
 assert max(found["all at once 한꺼번에", "prefix stability"]) == len(problems)
 assert max(found["all at once 한꺼번에", "confidence, in order"]) == len(problems)
 
 # %% [markdown] lang="en"
 # Read it in both directions. On the left, confidence with a prompt that runs all loops costs more than two fixed loops
-# for all, and buys nothing: halting the answer alone forgets that most tokens stand in the prompt. On the right, no
-# threshold of confidence alone reaches the top. Waiting for the slots before it, which any rule may be told to do
-# ([halting.in-order][]), brings it there; prefix stability gets there for less work, a fraction of that of fixed loops.
-# These curves show a trade, they do not choose: whoever picks a threshold on a test set has fitted it to that set.
+# for all, and is no more accurate: halting the answer alone forgets that most tokens stand in the prompt. On the right,
+# none of these thresholds of confidence alone reaches the top. Waiting for the slots before it, which any rule may be
+# told to do ([halting.in-order][]), brings it there; prefix stability gets there for less work, and for less than fixed
+# loops on these sums, which are full of carries. On uniform sums a few fixed loops do as well ([chapter
+# 4](../examples/04_thinking_longer.py#results)). These curves show a trade, they do not choose: whoever picks a
+# threshold on a test set has fitted it to that set, and the thresholds here are drawn on the very sums that they are
+# shown on.
 #
 # ## Not true: a higher threshold, more loops {#not-true}
 #
@@ -321,16 +329,18 @@ assert max(found["all at once 한꺼번에", "confidence, in order"]) == len(pro
 # threshold.
 
 # %% [markdown] lang="ko"
-# 두 쪽을 다 읽어 보자. 왼쪽에서 프롬프트를 끝까지 돌리면서 답만 확신도로 멈추면, 모두 두 루프로 고정한 것보다 비싸고 얻는
-# 것은 없다. 토큰의 대부분이 프롬프트에 있음을 잊었기 때문이다. 오른쪽에서는 확신도만 보아서는 어떤 문턱값도 꼭대기에 닿지
-# 못한다. 어느 규칙에나 시킬 수 있듯 앞의 빈칸(slot)을 기다리게 하면([halting.in-order][]) 닿는다. 앞부분 안정(prefix
-# stability)은 더 적은 일로, 고정 루프가 치르는 일의 일부만으로 닿는다. 이 곡선은 무엇을 주고 무엇을 얻는지를 보일 뿐,
-# 골라 주지는 않는다. 시험하는 집합에서 문턱값을 고르면 그 집합에 맞춘 것이 된다.
+# 양쪽을 다 읽어 보자. 왼쪽에서 프롬프트를 끝까지 돌리면서 답만 확신도로 멈추면, 모두 두 루프로 고정한 것보다 비싼데 더
+# 정확하지는 않다. 토큰의 대부분이 프롬프트에 있기 때문이다. 오른쪽에서는 확신도만 보아서는 여기의 어떤 임계값도
+# 꼭대기에 이르지 못한다. 어느 규칙에나 지정할 수 있는 대로 앞의 빈칸(slot)을 기다리게 하면([halting.in-order][])
+# 이른다. 앞부분 안정(prefix stability)은 더 적은 계산량으로 이르며, 받아올림이 많은 이 문제들에서는 고정 루프보다도
+# 적게 든다. 균등 추출한 문제에서는 적은 수의 고정 루프로도 충분하다([4장](../examples/04_thinking_longer.py#results)).
+# 이 곡선은 무엇을 주고 무엇을 얻는지를 보일 뿐, 골라 주지는 않는다. 테스트하는 문제에서 임계값을 고르면 그 문제에 맞춘
+# 것이 되며, 여기서도 그림을 그린 바로 그 문제에서 임계값을 바꾸어 본 것이다.
 #
-# ## 참이 아닌 것: 문턱값이 높으면 루프가 많다 {#not-true}
+# ## 사실이 아닌 것: 임계값이 높으면 루프가 많다 {#not-true}
 #
-# *주어진* 확신도의 열에서는 문턱값을 높여도 루프가 줄지 않는다([halting.threshold-monotone][]). 글에서는 줄 수 있다. 그냥
-# 믿지 말고 찾아보자. 세 자리 합에서, 문턱값을 높였더니 더 일찍 멈추는 빈칸을 찾는다.
+# *주어진* 확신도의 열에서는 임계값을 높여도 루프가 줄지 않는다([halting.threshold-monotone][]). 글에서는 줄 수 있다.
+# 그냥 믿지 말고 찾아보자. 세 자리 덧셈에서, 임계값을 높였더니 더 일찍 멈추는 빈칸을 찾는다.
 
 # %%
 small = test_set("carry-heavy", digits=3, count=200, seed=0)
@@ -356,8 +366,8 @@ assert len(earlier) > 0
 
 # %% [markdown] lang="en"
 # At 0.90 the slots before it stop too soon, and go on showing what they believed then; the slot that depends on them is
-# left with poor news and needs long to make up its mind. At 0.99 they think once more, the news is good, and it is done
-# sooner. Thresholds change what others see. So no test of this package claims it, and no page should.
+# left with wrong keys and values and needs long to settle. At 0.99 they run once more, show what is right, and it is
+# done sooner. Thresholds change what others see. So no test of this package claims it, and no page should.
 #
 # ## What surprised us {#surprise}
 #
@@ -365,11 +375,12 @@ assert len(earlier) > 0
 # loops:
 
 # %% [markdown] lang="ko"
-# 0.90에서는 앞의 빈칸들이 너무 일찍 멈추어, 그때 믿던 것을 내내 보인다. 거기에 기대는 빈칸은 나쁜 소식을 안고 오래
-# 망설인다. 0.99에서는 앞의 빈칸들이 한 번 더 생각하고, 소식이 좋으니 더 빨리 끝난다. 문턱값은 다른 토큰이 보는 것을
-# 바꾼다. 그래서 이 패키지의 어떤 시험도 그런 주장을 하지 않으며, 어떤 글도 해서는 안 된다.
+# 0.90에서는 앞의 빈칸들이 너무 일찍 멈추어, 그때의 추측에서 나온 키와 값을 내내 내놓는다. 거기에 의존하는 빈칸은 틀린
+# 정보를 받아 오래 안정되지 못한다. 0.99에서는 앞의 빈칸들이 한 루프 더 돌아 맞는 정보를 내놓으므로 더 빨리 끝난다.
+# 임계값은 다른 토큰이 보는 것을 바꾼다. 그래서 이 패키지의 어떤 테스트도 그런 주장을 하지 않으며, 어떤 글도 해서는 안
+# 된다.
 #
-# ## 뜻밖이었던 것 {#surprise}
+# ## 뜻밖이었던 점 {#surprise}
 #
 # 오래 생각할수록 나빠지기도 한다는 것이다. 프롬프트를 한 루프에서 멈추고, 그것을 두고 답을 2-6루프 생각하게 해 보자.
 
@@ -398,17 +409,17 @@ assert max(by_prompt[2]) == max(by_prompt[6]) == 0
 # (`Evidence` has `confidence` and `previous_confidence`; inherit from `Fixed` and write `ready`.)
 
 # %% [markdown] lang="ko"
-# 한 루프짜리 프롬프트를 두고 두 루프를 생각하면 완벽한데, 여섯 루프를 생각하면 절반 넘게 틀린다. 프롬프트에 한 루프만 더
-# 주면 하나도 놓치지 않는다. 훈련에서는 배치의 모든 토큰이 같은 수의 루프를 돈다. 그러니 루프 1에서 멈춘 프롬프트를 루프
-# 5의 답이 읽는다면 이 모델이 한 번도 본 적 없는 것을 읽는 셈이고, 루프를 거듭할수록 낯선 데로 멀어진다. 일찍 멈추어도
-# 되는 것과 그것을 익힌 것은 다르다.
+# 한 루프짜리 프롬프트를 두고 두 루프를 돌면 완벽한데, 여섯 루프를 돌면 절반 넘게 틀린다. 프롬프트에 한 루프만 더 주면
+# 하나도 놓치지 않는다. 훈련에서는 배치의 모든 토큰이 같은 수의 루프를 돈다. 그러니 루프 1에서 멈춘 프롬프트를 루프 5의
+# 답이 읽는다면 이 모델이 한 번도 본 적 없는 것을 읽는 셈이고, 루프를 거듭할수록 훈련한 분포에서 멀어진다. 일찍 멈추어도
+# 되는 것과 그렇게 훈련한 것은 다르다.
 #
 # ## 연습 문제 {#exercises}
 #
-# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+# 연습 문제마다 테스트가 있다. 우리 풀이 자리에 자기 풀이를 쓰고 셀을 실행해 보자. 오류가 없으면 푼 것이다.
 #
-# **1.** 규칙을 하나 만들어 보자. *잇따른 두* 루프 뒤의 확신도가 모두 90 % 이상이면 토큰은 준비된 것이다. (`Evidence`에
-# `confidence`와 `previous_confidence`가 있다. `Fixed`를 이어받아 `ready`를 쓴다.)
+# **1.** 규칙을 하나 만들어 보자. *이어지는 두* 루프 뒤의 확신도가 모두 90 % 이상이면 토큰은 준비된 것이다.
+# (`Evidence`에 `confidence`와 `previous_confidence`가 있다. `Fixed`를 이어받아 `ready`를 쓴다.)
 
 
 # %%
@@ -438,8 +449,8 @@ check_sure_twice(SureTwice(6))
 # 0.9999.)
 
 # %% [markdown] lang="ko"
-# **2.** 숫자를 하나씩 쓰는 덧셈 모델에도 그런 반례가 있다. *프롬프트*의 문턱값을 높였더니 *답의 어떤 토큰*이 더 일찍
-# 멈추는 합이다. 합과 두 문턱값을 찾아보자. (답의 문턱값은 0.9999이다.)
+# **2.** 숫자를 하나씩 쓰는 덧셈 모델에도 그런 반례가 있다. *프롬프트*의 임계값을 높였더니 *답의 어떤 토큰*이 더 일찍
+# 멈추는 덧셈이다. 그 덧셈과 두 임계값을 찾아보자. (답의 임계값은 0.9999이다.)
 
 
 # %%

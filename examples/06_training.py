@@ -10,9 +10,9 @@
 # %% [markdown] lang="ko"
 # # 훈련하는 법 {#training-chapter}
 #
-# **무엇을 보게 되는가.** 훈련의 한 스텝(step)을 뜯어본다. 무엇을 뽑고, 몇 루프를 돌고, 그 가운데 무엇을 채점하고, 무엇이
-# 가중치를 움직이는가. 다음에는 짧은 훈련을 눈앞에서 돌린다. 몇 초 동안 모델이 덧셈의 쉬운 절반을 배우고 폴더 하나를
-# 남긴다. 끝으로, 한꺼번에 답하는 모델이 쉴 줄 알게 되기까지 무엇을 겪었는지 본다.
+# **무엇을 보게 되는가.** 훈련의 한 스텝(step)을 뜯어본다. 무엇을 뽑고, 몇 루프를 돌고, 그 가운데 무엇을 채점하고,
+# 무엇이 가중치를 바꾸는가. 다음에는 짧은 훈련을 직접 실행한다. 몇 초 동안 모델이 덧셈의 쉬운 절반을 배우고 폴더 하나를
+# 남긴다. 끝으로, 한꺼번에 답하는 모델의 상태가 한곳에 머물도록 어떻게 훈련했는지 본다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -22,11 +22,11 @@
 # the answer is, and the loop is left to find a path on which it gets there early and stays.
 
 # %% [markdown] lang="ko"
-# ## 생각 {#idea}
+# ## 아이디어 {#idea}
 #
-# 루프 모델은 같은 가중치로 두 루프 뒤에도, 여섯 루프 뒤에도 맞아야 한다. 그래서 그 모든 깊이에서 훈련한다. 배치마다 루프
-# 수를 새로 뽑는 것이다. 도중의 상태가 어떠해야 하는지는 아무도 일러 주지 않는다. 답이 무엇인지만 일러 주고, 일찍 닿아서
-# 머무르는 길은 루프가 스스로 찾게 한다.
+# 루프 모델은 같은 가중치로 두 루프 뒤에도, 여섯 루프 뒤에도 맞아야 한다. 그래서 그 모든 깊이에서 훈련한다. 배치마다
+# 루프 수를 새로 뽑는 것이다. 도중의 상태가 어떠해야 하는지는 지정하지 않는다. 답만 주고, 답에 일찍 이르러 머무는 방법은
+# 루프가 스스로 찾게 한다.
 
 # %% [markdown] lang="en"
 # ## The equation {#equation}
@@ -47,9 +47,9 @@
 #
 # $$\mathcal{L} = \frac{1}{|S|\,|A|} \sum_{l \in S} \sum_{t \in A} -\log p_l(y_t), \qquad S = \{\, l : 2l > L \,\}$$
 #
-# 손실(loss)은 답만 세고([training.answer-loss][]), 루프도 뒤의 절반만 센다([training.second-half][]). 루프 1까지 채점하면
-# 아직 알 수 없는 것을 모른다고 벌하게 되고, 마지막만 채점하면 나머지 루프는 일찍 멈추는 데 쓸모가 없어진다. 한 스텝을
-# 손으로 해 보자.
+# 손실(loss)은 답만 세고([training.answer-loss][]), 루프도 뒤의 절반만 센다([training.second-half][]). 루프 1까지
+# 채점하면 아직 알 수 없는 것을 모른다고 벌하게 되고, 마지막만 채점하면 나머지 루프는 일찍 멈추는 데 쓸모가 없어진다. 한
+# 스텝을 직접 해 보자.
 
 # %%
 import json
@@ -63,10 +63,10 @@ import matplotlib.pyplot as plt
 import torch
 
 import looplm
-from looplm.runs.checkpoint import read_card
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.models import build_model
+from looplm.runs.checkpoint import read_card
 from looplm.runs.run import Keeping, run_recipe
 from looplm.tasks.addition.problems import EOS
 from looplm.train.loops import LoopPlan, draw_plan, first_scored_loop, starting_state
@@ -97,7 +97,8 @@ def loss_of(states, objective, head=model.read):
 states = list(model.states(question.tokens, plan.num_loops))  # each [B, T, D]
 loss = loss_of(states[plan.first_scored - 1 :], objective)
 loss.backward()
-texts = [row[scored].tolist() for row, scored in zip(question.targets, question.scored)]
+rows = zip(question.targets, question.scored, strict=True)
+texts = [row[scored].tolist() for row, scored in rows]
 print("answers, lowest digit first:", *map(task.vocabulary.text, texts[:4]), "…")
 print(f"{plan.num_loops} loops, scored from loop {plan.first_scored} on")
 print(f"loss {loss.item():.3f} nats a token; blind guessing: {math.log(15):.3f}")
@@ -111,10 +112,10 @@ assert [first_scored_loop(loops) for loops in (1, 2, 5, 6)] == [1, 2, 3, 4]
 # ([training.cosine][]).
 
 # %% [markdown] lang="ko"
-# ## 무엇이 가중치를 움직이는가 {#optimizer}
+# ## 무엇이 가중치를 바꾸는가 {#optimizer}
 #
-# AdamW를 쓰되, 가중치 감쇠(weight decay)는 임베딩과 행렬에만 준다. 정규화와, 로짓처럼 쓰이는 자릿수 위치의 표에는 주지
-# 않는다([training.weight-decay][]). 학습률은 천천히 오른 뒤 코사인을 따라 내려간다([training.cosine][]).
+# AdamW를 쓰되, 가중치 감쇠(weight decay)는 임베딩과 행렬에만 적용한다. 정규화와, 로짓처럼 쓰이는 자릿수 위치의 표에는
+# 적용하지 않는다([training.weight-decay][]). 학습률은 웜업 뒤 코사인을 따라 내려간다([training.cosine][]).
 
 # %%
 decayed, kept = make_optimizer(model, config).param_groups
@@ -136,11 +137,11 @@ axes.spines[["top", "right"]].set_visible(False)
 # who knows where each answer ends and nothing about its digits.
 
 # %% [markdown] lang="ko"
-# ## 눈앞에서 돌리는 짧은 훈련 {#live}
+# ## 직접 실행하는 짧은 훈련 {#live}
 #
-# `looplm train`이 부르는 것이 [`run_recipe`][looplm.runs.run.run_recipe]이다. 합 32개씩, 2-3루프로 300스텝은
-# 덧셈을 배우기에 턱없이 모자란다. 그래서 들여다볼 만하다. 점선은 답이 어디에서 끝나는지는 알지만 숫자는 하나도 모르는
-# 이의 손실이다.
+# `looplm train`이 부르는 것이 [`run_recipe`][looplm.runs.run.run_recipe]이다. 32문제씩, 2-3루프로 300스텝은
+# 덧셈을 배우기에 턱없이 모자란다. 그래서 들여다볼 만하다. 점선은 답이 어디에서 끝나는지는 알지만 숫자는 하나도 모를
+# 때의 손실이다.
 
 # %%
 changes = {
@@ -192,9 +193,9 @@ assert share[6][0] < share[3][0]
 # to six loops:
 
 # %% [markdown] lang="ko"
-# 답이 어디에서 끝나는지를 먼저 배운다. 그것은 세는 일이고, 세는 일은 자릿수 위치가 이미 해 두었다. 숫자는 천천히 배운다.
-# 그리고 이 훈련이 한 번도 해 보지 않은 여섯 루프에서는 끝마저 놓친다. 깊이도 훈련해야 쓸 수 있다. 패키지에 든 덧셈 모델은
-# 스텝이 열 배, 스텝마다의 합이 세 배이고 여섯 루프까지 도는 훈련에서 나왔다.
+# 답이 어디에서 끝나는지를 먼저 배운다. 그것은 세는 일이고, 세는 일은 자릿수 위치가 이미 해 두었다. 숫자는 천천히
+# 배운다. 그리고 이 훈련에 없던 여섯 루프에서는 끝마저 놓친다. 깊이도 훈련해야 쓸 수 있다. 패키지에 든 덧셈 모델은
+# 스텝이 열 배, 스텝마다의 문제가 세 배이고 여섯 루프까지 도는 훈련에서 나왔다.
 
 # %%
 card = read_card("adder")["provenance"]
@@ -215,9 +216,10 @@ print(
 # %% [markdown] lang="ko"
 # ## 훈련이 남기는 것 {#run}
 #
-# 스스로를 설명하는 폴더가 남는다. 훈련을 시작할 때 폴더를 차지하고, 다 끝나면 표시를 남긴다. 도중에 멈춘 훈련은 어떻게
-# 멈추었든 가장 새로운 체크포인트에서 이어져 같은 비트로 끝난다([training.resume][]). 기록의 첫 줄은 어떤 규칙 아래에서
-# 돌았는지를, 규칙마다 그 글의 해시와 함께 적는다([training.log][]). 그래서 몇 해가 지난 뒤에도 어느 규칙이 바뀌었는지를 `looplm spec stale`이 알려 줄 수 있다.
+# 모든 것을 기록한 폴더가 남는다. 실행은 시작할 때 폴더를 차지하고 다 끝나면 표시를 남긴다. 도중에 무엇 때문에
+# 멈추었든, 가장 새로운 체크포인트에서 이어 가 비트까지 같은 결과에 이른다([training.resume][]). 기록의 첫 줄은 어떤
+# 규칙에 따라 실행했는지를, 규칙마다 그 글의 해시와 함께 적는다([training.log][]). 그래서 몇 해가 지난 뒤에도 어느
+# 규칙이 바뀌었는지를 `looplm spec stale`이 알려 줄 수 있다.
 
 # %%
 print(fill(" ".join(sorted(path.name for path in folder.iterdir()))))
@@ -281,25 +283,27 @@ assert not torch.equal(after_ten_steps(seed=3), after_ten_steps(seed=4))
 # %% [markdown] lang="en"
 # ## Learning to rest {#rest}
 #
-# Chapter 1 let its adder run for forty loops and saw it lose the answer; the adder of chapter 4 keeps it. Two things were
-# added to its training for that. A share of the batches does not start from 0 but from a state that the loop itself has
-# made: mostly from *another* problem's, so that it learns to find its way from anywhere, else from its own, so that it
-# learns to stay ([training.restarts][]). And noise is added to the state after each loop ([training.state-noise][]). [The
-# study of x0](../docs/studies.md#x0) shows what restarts do by themselves: at four times the trained loops, the models of
-# both recipes that had them solve nearly every sum; of those that had not, the ones that write digit after digit solve
-# nearly none. They are not free: the latter, trained with restarts, lose a few per cent of their longest sums. Here is
-# what 10,000 batches of that preset would do.
+# Chapter 1 let its adder run for forty loops and saw it lose the answer; the adder of chapter 4 keeps it. Two things
+# were added to its training for that. A share of the batches does not start from 0 but from a state that the loop
+# itself has made: mostly from *another* problem's, so that it learns to find its way from anywhere, else from its own,
+# so that it learns to stay ([training.restarts][]). And noise is added to the state after each loop
+# ([training.state-noise][]). [The study of x0](../docs/studies.md#x0) shows what restarts do by themselves: at four
+# times the trained loops, the models of both recipes that had them solve nearly every sum; of those that had not, the
+# ones that write digit after digit solve nearly none. With restarts, those that write digit after digit miss some sums
+# that they solve without; whether restarts cost that, or training that needed more steps, is open. Here is what 10,000
+# batches of that preset would do.
 
 # %% [markdown] lang="ko"
-# ## 쉬는 법 배우기 {#rest}
+# ## 상태를 머물게 하는 훈련 {#rest}
 #
-# 1장의 덧셈 모델은 마흔 루프를 돌리자 답을 잃었고, 4장의 모델은 간직한다. 그러라고 훈련에 두 가지를 더했다. 배치의 일부는
-# 0이 아니라 루프가 만든 상태에서 출발한다. 대개는 *다른* 문제의 상태에서 출발하여 어디서든 길을 찾는 법을 배우고,
-# 나머지는 제 상태에서 출발하여 머무는 법을 배운다. 이것이 다시 출발(restart)이다([training.restarts][]). 그리고 루프가
-# 끝날 때마다 상태에 잡음을 더한다([training.state-noise][]). 다시 출발하는 훈련만으로 무엇이 달라지는지는 [x0의
-# 연구](../docs/studies.ko.md#x0)에 있다. 훈련한 루프의 네 배를 돌렸을 때, 그렇게 훈련한 모델은 어느 쪽이든 거의 모든 합을
-# 풀고, 그렇게 훈련하지 않은 모델 가운데 한 자리씩 쓰는 것은 거의 하나도 풀지 못한다. 거저는 아니다. 한 자리씩 쓰는 모델은
-# 그 대신 가장 긴 합을 몇 퍼센트 잃는다. 그 프리셋의 배치 10,000개가 무엇을 할지 뽑아 보자.
+# 1장의 덧셈 모델은 마흔 루프를 돌리자 답을 잃었고, 4장의 모델은 유지한다. 그러도록 훈련에 두 가지를 더했다. 배치의
+# 일부는 0이 아니라 루프가 만든 상태에서 시작한다. 대개는 *다른* 문제의 상태에서 시작하여 어디서든 답을 찾는 법을
+# 배우고, 나머지는 자기 상태에서 시작하여 머무는 법을 배운다. 이것이 재출발(restart)이다([training.restarts][]). 그리고
+# 루프가 끝날 때마다 상태에 잡음을 더한다([training.state-noise][]). 재출발만으로 무엇이 달라지는지는 [x0의
+# 연구](../docs/studies.ko.md#x0)에 있다. 훈련한 루프의 네 배를 돌렸을 때, 재출발로 훈련한 모델은 어느 레시피든 거의
+# 모든 문제를 풀고, 그렇지 않은 모델 가운데 한 자리씩 쓰는 것은 거의 하나도 풀지 못한다. 한 자리씩 쓰는 모델은 재출발로
+# 훈련하면 없이도 풀던 문제를 일부 놓치는데, 그것이 재출발의 비용인지 스텝이 더 필요했던 것인지는 알 수 없다. 그
+# 프리셋의 배치 10,000개를 뽑아 보자.
 
 # %%
 parallel = load_recipe("parallel")
@@ -328,8 +332,9 @@ print(
 print(f"the noise {parallel.training.state_noise}")
 
 # %% [markdown] lang="en"
-# Almost half the size of what it disturbs: that is a lot of noise. It is there to blur what need not be told apart, such
-# as how many places a carry has already come, and to leave what is needed: whether there is one.
+# Almost half the size of what it disturbs: that is a lot of noise. It is meant to blur what need not be told apart,
+# such as how many places a carry has already come, and to leave what is needed: whether there is one. What it does
+# beside restarts is not measured yet.
 #
 # ## What surprised us {#surprise}
 #
@@ -339,14 +344,16 @@ print(f"the noise {parallel.training.state_noise}")
 # noise on.
 
 # %% [markdown] lang="ko"
-# 흔드는 것의 절반에 가까우니 큰 잡음이다. 올림이 벌써 몇 자리를 왔는지처럼 가릴 필요가 없는 것은 흐리고, 필요한 것, 곧
-# 올림이 있는지만 남기려고 넣는다.
+# 잡음의 크기가 상태의 절반에 가까우니 상당히 큰 잡음이다. 받아올림이 벌써 몇 자리를 왔는지처럼 구별할 필요가 없는 것은
+# 흐리고, 필요한 것, 곧 받아올림이 있는지만 남기려는 뜻이다. 재출발과 함께 쓸 때 실제로 무엇을 하는지는 아직 측정하지
+# 않았다.
 #
-# ## 뜻밖이었던 것 {#surprise}
+# ## 뜻밖이었던 점 {#surprise}
 #
-# 무엇이 실패할지를 손실이 거의 말해 주지 않는다는 것이다. 네 자리 훈련에는 한 자리를 지난 올림과 네 자리를 지난 올림이
-# 같은 모습이어야 할 까닭이 없으므로, 훈련 손실이 낮아도 긴 사슬에서는 무너질 수 있다. 쉴 줄 아는 모델은 오히려 훈련
-# 손실이 *높은* 쪽으로, 다른 모델의 수천 배이다. 남의 상태에서도 출발하고 잡음도 더한 채로 잰 손실이다.
+# 손실을 보아서는 무엇이 실패할지 거의 알 수 없다는 점이다. 네 자리 훈련에는 한 자리를 지난 받아올림과 네 자리를 지난
+# 받아올림이 같은 모습이어야 할 이유가 없으므로, 훈련 손실이 낮아도 긴 사슬에서는 무너질 수 있다. 상태가 한곳에 머무는
+# 모델은 오히려 훈련 손실이 *높은* 쪽으로, 다른 모델의 수천 배이다. 다른 문제의 상태에서도 시작하고 잡음도 더한 채로
+# 측정한 손실이다.
 
 # %%
 losses = {
@@ -367,9 +374,10 @@ assert losses["parallel-adder"] > 1000 * losses["adder"]
 # %% [markdown] lang="ko"
 # ## 연습 문제 {#exercises}
 #
-# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+# 연습 문제마다 테스트가 있다. 우리 풀이 자리에 자기 풀이를 쓰고 셀을 실행해 보자. 오류가 없으면 푼 것이다.
 #
-# **1.** `first-light`의 학습률은 0부터 센 몇째 스텝에서 가장 높은가? 프리셋의 `warmup_steps`는 100이지만 100은 아니다.
+# **1.** `first-light`의 학습률은 0부터 센 몇 번째 스텝에서 가장 높은가? 프리셋의 `warmup_steps`는 100이지만 100은
+# 아니다.
 
 
 # %%

@@ -11,9 +11,9 @@
 # %% [markdown] lang="ko"
 # # 커널 {#kernel-chapter}
 #
-# **무엇을 보게 되는가.** 작은 루프 모델의 시간이 어디로 가는지를 연산의 수와 바이트로 센다. 서로 다른 층의 더미와 달리
-# 루프는 왜 프로그램 하나를 한 번 띄우는 것으로 끝나는지 본다. 그리고 세 가지 루프, 곧 패키지의 것과 커널의 정답이 되는
-# 평범한 것과 융합한 것이 같은 결과를 내는지 확인한다. 융합한 것도 여기서는 Triton의 인터프리터로 CPU에서 돈다.
+# **무엇을 보게 되는가.** 작은 루프 모델의 시간이 어디로 가는지를 연산의 수와 바이트로 센다. 서로 다른 층을 쌓은 모델과
+# 달리, 루프 전체를 왜 커널 한 번 실행으로 처리할 수 있는지 본다. 그리고 세 가지 루프, 곧 패키지의 것과 커널의 기준
+# 구현과 융합 커널이 같은 결과를 내는지 확인한다. 융합 커널도 여기서는 Triton의 인터프리터로 CPU에서 실행한다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -24,12 +24,12 @@
 # the state. So let one program be launched once, go round by itself, and end when all its tokens have halted.
 
 # %% [markdown] lang="ko"
-# ## 생각 {#idea}
+# ## 아이디어 {#idea}
 #
-# GPU는 시키는 대로 프로그램(*커널*, kernel)을 하나씩 돌리는데, 시키는 데에도 시간이 든다. 작은 모델의 루프는 작은 연산을
-# 줄줄이 늘어놓은 것이다. 연산은 저마다 띄워지고, 메모리에서 수를 읽고, 다시 쓰고, 끝난다. 루프가 끝날 때마다 호스트는
-# 아직 생각하는 토큰이 있는지 묻는다. 그러나 루프는 루프이다. 돌 때마다 바뀌는 것은 상태뿐이다. 그러니 프로그램 하나를 한
-# 번만 띄워 스스로 돌게 하고, 토큰이 모두 멈추면 끝나게 하자.
+# GPU는 프로그램(*커널*, kernel)을 하나씩 실행하는데, 실행을 시작하는 데에도 시간이 든다. 작은 모델의 루프는 작은 연산을
+# 이어 놓은 것이다. 연산은 저마다 따로 실행되어, 메모리에서 수를 읽고, 다시 쓰고, 끝난다. 루프가 끝날 때마다 호스트는
+# 아직 생각하는 토큰이 있는지 확인한다. 그러나 루프에서 돌 때마다 바뀌는 것은 상태뿐이다. 그러니 프로그램 하나를 한 번만
+# 실행하여 스스로 반복하게 하고, 토큰이 모두 멈추면 끝나게 하자.
 
 # %%
 import os
@@ -47,13 +47,13 @@ from looplm_kernels.state import Rule, empty
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import looplm
-from looplm.think.backends import kernel_weights
-from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
-from looplm.think.generate import generate
 from looplm.hardware.profile import load_profile
 from looplm.loop.halting import observe
 from looplm.loop.halting.confidence import Confidence
 from looplm.spec import oracle
+from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
+from looplm.think.backends import kernel_weights
+from looplm.think.generate import generate
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)
@@ -103,18 +103,18 @@ assert one_loop.count > 40
 # large a device's memories are. Bytes of one loop's weights in 16 bits, by width:
 
 # %% [markdown] lang="ko"
-# GPU에서는 누가 융합해 주지 않는 한 이 하나하나를 따로 띄운다. 융합 커널은 여섯 루프를 하나로
+# GPU에서는 융합하지 않는 한 이 하나하나를 따로 실행한다. 융합 커널은 여섯 루프를 실행 한 번으로
 # 만든다([kernels.one-launch][]).
 #
 # ## 식 {#equation}
 #
-# 블록의 가중치를 $W$바이트라 하자. 서로 다른 층 $L$개의 더미는 토큰 하나에 $L\,W$바이트를 읽어야 한다. 루프는 같은 $W$를
-# 읽고 또 읽으며, 한 바퀴 돌고 나면 그것은 가까이에 있다.
+# 블록의 가중치를 $W$바이트라 하자. 서로 다른 층 $L$개를 쌓은 모델은 토큰 하나에 $L\,W$바이트를 읽어야 한다. 루프는 같은
+# $W$를 반복해서 읽으며, 한 번 돌고 나면 그것은 가까운 캐시에 있다.
 #
 # $$\text{bytes from memory} = L\,W \ \ (\text{unshared}), \qquad W \ \ (\text{looped, if } W \le \text{cache})$$
 #
-# 얼마나 가까이 있는가? 루프가 읽고 계산하는 것은 명세가 세고([kernels.bytes][], [kernels.flops][]), 장치의 메모리가
-# 얼마나 큰지는 프로필(profile)이 말한다. 한 루프의 가중치를 16비트로 둘 때의 바이트를 폭마다 센다.
+# 얼마나 가까운가? 루프가 읽고 계산하는 것은 명세의 식으로 세고([kernels.bytes][], [kernels.flops][]), 장치의 메모리
+# 크기는 프로필(profile)에 있다. 한 루프의 가중치를 16비트로 둘 때의 바이트를 폭마다 센다.
 
 # %%
 rules = oracle("kernels")
@@ -146,14 +146,14 @@ assert weight_bytes(64) <= shared < weight_bytes(128) < weight_bytes(1024) <= ca
 # all different must be, or once from memory and then from L2. These are floors from a data sheet, not measurements.
 
 # %% [markdown] lang="ko"
-# 그러니 가중치를 멀티프로세서 하나의 공유 메모리(shared memory)에 붙들어 두려는 꿈은 폭 128에서 끝난다. 그럴 필요도 없다.
-# 루프마다 다시 읽으므로 L2가 저절로 간직한다. 가까이 두어야 하는 것은 상태이고, 상태는 작다. 프로그램은 16행을 맡아 그
-# 상태를 레지스터에 두고, 가중치를 16행을 위해 한 번 읽는다.
+# 그러니 가중치를 멀티프로세서 하나의 공유 메모리(shared memory)에 고정하는 방법은 폭 128부터 쓸 수 없다. 그럴 필요도
+# 없다. 루프마다 다시 읽으므로 저절로 L2에 남는다. 가까이 두어야 하는 것은 상태이고, 상태는 작다. 프로그램은 16행을 맡아
+# 그 상태를 레지스터에 두고, 가중치를 16행을 위해 한 번 읽는다.
 #
 # ## 얼마나 기다리는가 {#waiting}
 #
 # 폭 256의 가중치를 루프마다 읽는 데 드는 가장 짧은 시간이다. 저마다 다른 층처럼 매번 메모리에서 읽을 때와, 한 번만
-# 메모리에서 읽고 나머지는 L2에서 읽을 때를 견준다. 측정이 아니라 사양서에서 나온 바닥이다.
+# 메모리에서 읽고 나머지는 L2에서 읽을 때를 비교한다. 측정이 아니라 사양서에서 나온 하한이다.
 
 # %%
 loops = range(1, 25)
@@ -198,12 +198,12 @@ assert from_cache[11] < from_memory[11]
 # before this one, so by those that still think, and once more by those that have just halted ([halting.kv-publish][]).
 
 # %% [markdown] lang="ko"
-# 어느 쪽이든 몇 마이크로초이다. 그러니 작은 모델을 기다리게 하는 것이 읽는 일일 리는 없다. 그 둘레에는 수백 번의 띄우기와
-# 사이사이 호스트의 물음이 있다. 한 번만 띄울 만하다. 정말로 *빠른지*는 GPU에게 물어야 하며, 아직 묻지 못했다.
+# 어느 쪽이든 몇 마이크로초이다. 그러니 작은 모델이 기다리는 것이 메모리 읽기일 리는 없다. 그 앞뒤에는 수백 번의 커널
+# 실행과 그 사이 호스트의 확인이 있다. 한 번만 실행할 만하다. 정말로 *빠른지*는 GPU에서 측정해야 하며, 아직 하지 못했다.
 #
-# ## 평범한 것 {#reference}
+# ## 기준 구현 {#reference}
 #
-# `reference.py`는 융합 커널이 견주어야 할 정답이다. 평범한 torch로, 글 하나씩, 루프 하나씩
+# `reference.py`는 융합 커널이 맞추어야 할 정답이다. 순수 torch로, 글 하나씩, 루프 하나씩
 # 계산한다([kernels.reference][]). 그 안의 KV 내놓기는 이렇게 생겼다. 지금까지의 루프를 하나도 빠짐없이 돈 토큰이 항목을
 # 쓴다. 곧 아직 생각하는 토큰이 쓰고, 막 멈춘 토큰이 한 번 더 쓴다([halting.kv-publish][]).
 
@@ -221,11 +221,12 @@ print(*(line[4:] for line in lines[start : start + 5]), sep="\n")
 # ([kernels.only-what-was-written][]).
 
 # %% [markdown] lang="ko"
-# ## GPU 없이 돌리는 융합 커널 {#fused}
+# ## GPU 없이 실행하는 융합 커널 {#fused}
 #
-# `fused.py`는 같은 것을 Triton으로 쓴 것으로, 모든 토큰의 모든 루프를 한 번에 띄운다. Triton의 인터프리터는 그 프로그램을
-# CPU에서 느리지만 충실하게 돌린다. 커널은 모델이 아니라 텐서를 받으므로, 덧셈 모델의 가중치와 빈 상태를 건넨다. 아무도
-# 쓰지 않은 곳은 NaN으로 채워 두어, 쓰지 않은 것을 읽으면 들통이 난다([kernels.only-what-was-written][]).
+# `fused.py`는 같은 것을 Triton으로 쓴 것으로, 모든 토큰의 모든 루프를 커널 한 번 실행으로 처리한다. Triton의
+# 인터프리터는 그 프로그램을 CPU에서 느리지만 그대로 실행한다. 커널은 모델이 아니라 텐서를 받으므로, 덧셈 모델의
+# 가중치와 빈 상태를 건넨다. 아무도 쓰지 않은 곳은 NaN으로 채워 두어, 쓰지 않은 것을 읽으면
+# 드러난다([kernels.only-what-was-written][]).
 
 # %%
 backends = ["reference", "triton"] if find_spec("triton") else ["reference"]
@@ -256,8 +257,8 @@ for backend, state in states.items():
 # [`generate`][looplm.think.generate.generate] chooses what runs, and says so ([kernels.choice][]).
 
 # %% [markdown] lang="ko"
-# 루프 수가 같고, 상태의 차이는 커널의 README가 까닭을 밝힌 허용 오차 안에 있다([kernels.same-as-reference][]). 쓰는
-# 사람이 손으로 할 일은 아니다. 무엇으로 돌릴지는 [`generate`][looplm.think.generate.generate]가 고르고, 무엇을 골랐는지
+# 루프 수가 같고, 상태의 차이는 커널의 README가 이유를 밝힌 허용 오차 안에 있다([kernels.same-as-reference][]). 사용자가
+# 직접 할 일은 아니다. 무엇으로 실행할지는 [`generate`][looplm.think.generate.generate]가 고르고, 무엇을 골랐는지
 # 밝힌다([kernels.choice][]).
 
 # %%
@@ -291,19 +292,20 @@ assert all(tokens == written["torch"] for tokens in written.values())
 # compacting.
 
 # %% [markdown] lang="ko"
-# 커널은 프롬프트에 한 번, 쓰는 토큰마다 한 번 부른다. 평범한 쪽은 루프마다 부르고, 부를 때마다 연산이 수십 개이다.
+# 커널은 프롬프트에 한 번, 쓰는 토큰마다 한 번 호출한다. torch 구현은 루프마다 호출하고, 호출할 때마다 연산이 수십
+# 개이다.
 #
 # ## 증명한 것과 아직 아닌 것 {#proven}
 #
-# 결과는 온갖 모델을 뽑아 인터프리터에서 확인했다. 빌드는 곁에 없는 GPU의 것까지 만들어 레지스터와 공유 메모리를
-# 세었다([kernels.fits-the-profile][]). 속도는 아무것도 증명하지 않았다. 표와, GPU가 있는 사람을 위한 명령은 [커널의
-# 쪽](../docs/kernels.ko.md)에 있다.
+# 결과는 온갖 모델을 무작위로 뽑아 인터프리터에서 확인했다. 빌드는 여기에 없는 GPU의 것까지 만들어 레지스터와 공유
+# 메모리를 세었다([kernels.fits-the-profile][]). 속도는 아무것도 증명하지 않았다. 표와, GPU가 있는 사람을 위한 명령은
+# [커널 페이지](../docs/kernels.ko.md)에 있다.
 #
-# ## 뜻밖이었던 것 {#surprise}
+# ## 뜻밖이었던 점 {#surprise}
 #
-# 토큰마다 멈추는 루프라면 키와 값을 내놓는 커널, 얼리는 커널, 배치를 추리는 커널이 따로 있어야 할 것 같다. 막상 써 보니
-# 대부분 필요 없었다. 막 멈춘 토큰은 어차피 있는 줄을 한 번 더 지나며, KV 내놓기는 그것이 전부이다. 제 행이 모두 멈추면
-# 끝나는 프로그램은 배치를 추릴 일이 없다.
+# 토큰마다 멈추는 루프라면 키와 값을 내놓는 커널, 상태를 동결하는 커널, 배치를 추리는 커널이 따로 있어야 할 것 같다.
+# 막상 써 보니 대부분 필요 없었다. 막 멈춘 토큰은 어차피 있는 코드 한 줄을 한 번 더 지나며, KV 내놓기는 그것이 전부이다.
+# 맡은 행이 모두 멈추면 끝나는 프로그램은 배치를 추릴 필요가 없다.
 
 # %% [markdown] lang="en"
 # ## Exercises {#exercises}
@@ -316,10 +318,10 @@ assert all(tokens == written["torch"] for tokens in written.values())
 # %% [markdown] lang="ko"
 # ## 연습 문제 {#exercises}
 #
-# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+# 연습 문제마다 테스트가 있다. 우리 풀이 자리에 자기 풀이를 쓰고 셀을 실행해 보자. 오류가 없으면 푼 것이다.
 #
-# **1.** 커널은 로짓을 간직하지 않고, 조각마다 한 번씩만 지나며 가장 그럴듯한 토큰을 찾는다([kernels.confidence][]).
-# 지금까지의 최댓값과 합을 들고 다니도록 써 보자. 확률은 1을 그 합으로 나눈 것이다.
+# **1.** 커널은 로짓을 저장하지 않고, 조각마다 한 번씩만 지나며 가장 그럴듯한 토큰을 찾는다([kernels.confidence][]).
+# 지금까지의 최댓값과 합계를 갱신하도록 써 보자. 확률은 1을 그 합계로 나눈 것이다.
 
 
 # %%
@@ -372,5 +374,5 @@ print(widest)
 # page](../spec/kernels.md).
 
 # %% [markdown] lang="ko"
-# 커널은 [`looplm_kernels`][looplm_kernels.loop]에 있고 저마다 식을 이끌어 낸 README가 있다. 조항은
+# 커널은 [`looplm_kernels`][looplm_kernels.loop]에 있고 저마다 식을 유도한 README가 있다. 조항은
 # [명세](../spec/kernels.ko.md)에 있다.

@@ -10,9 +10,9 @@
 # %% [markdown] lang="ko"
 # # 하드웨어 {#hardware-chapter}
 #
-# **무엇을 보게 되는가.** 값을 치르기 전에 실행을 계획한다. 루프가 아끼는 것과 아끼지 못하는 것, 한 스텝이 들어가는지,
-# 장치가 어느 벽에 먼저 부딪히는지, 그것이 루프 수와 행 수에 따라 어떻게 바뀌는지 본다. 그런 다음 예측을 측정한 값 옆에
-# 놓는다. 메모리는 몇 퍼센트 안에서 맞고, 시간은 한 방향만 약속한다.
+# **무엇을 보게 되는가.** 비용을 들이기 전에 실행을 계획한다. 루프가 줄이는 것과 줄이지 못하는 것, 한 스텝이 메모리에
+# 들어가는지, 장치의 어느 자원이 먼저 한계에 이르는지, 그것이 루프 수와 행 수에 따라 어떻게 바뀌는지 본다. 그런 다음
+# 예측을 측정한 값 옆에 놓는다. 메모리는 몇 퍼센트 안에서 맞고, 시간은 한 방향만 보장한다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -23,12 +23,12 @@
 # started.
 
 # %% [markdown] lang="ko"
-# ## 생각 {#idea}
+# ## 아이디어 {#idea}
 #
-# 돌리기 전에는 잴 것이 없지만 셀 것은 많다. 가중치에는 크기가 있고, 토큰은 루프마다 정해진 만큼의 연산이 들고, 한 번
-# 통과하려면 정해진 바이트를 읽어야 한다. 장치에는 연산과 읽기의 속도가 있다. 그렇다고 프로그램이 얼마나 *빠른지*를 알
-# 수는 없다. 아무리 빨라야 얼마인지를 알 뿐인데, 그것만으로도 많은 물음이 풀린다. 들어갈 수 없는 실행은 시작할 필요가
-# 없다.
+# 실행하기 전에는 측정할 것이 없지만 셀 것은 많다. 가중치에는 크기가 있고, 토큰은 루프마다 정해진 만큼의 연산이 들고, 한
+# 번 통과하려면 정해진 바이트를 읽어야 한다. 장치에는 연산과 읽기의 속도가 있다. 그렇다고 프로그램이 얼마나 *빠른지*를
+# 알 수는 없다. 아무리 빨라야 얼마인지를 알 뿐인데, 그것만으로도 많은 질문에 답할 수 있다. 메모리에 들어갈 수 없는
+# 실행은 시작할 필요가 없다.
 
 # %% [markdown] lang="en"
 # ## The equation {#equation}
@@ -53,13 +53,13 @@
 #
 # $$T \;\ge\; \max\Big(\frac{F}{\text{rate}},\; \frac{M}{\text{bandwidth}},\; \frac{C}{\text{cache bandwidth}}\Big)$$
 #
-# 셋 가운데 가장 큰 것이 부딪히는 벽이고, 이것이 지붕선(roofline)이다([hardware.roofline][]). 세는 법은 명세의
-# 것이고([hardware.forward-flops][], [hardware.traffic][]), 속도는 장치의 프로필(profile)에서 온다. 수마다 출처가
+# 셋 가운데 가장 큰 것이 병목이고, 이것이 지붕선(roofline)이다([hardware.roofline][]). 세는 법은 명세에
+# 있고([hardware.forward-flops][], [hardware.traffic][]), 속도는 장치의 프로필(profile)에서 온다. 수마다 출처가
 # 있다([hardware.sources][]).
 #
-# ## 루프가 아끼는 것 {#saves}
+# ## 루프가 줄이는 것 {#saves}
 #
-# 층을 열두 번 지나는 모델이 둘 있다. 하나는 층 하나를 열두 번 돌고, 다른 하나는 저마다 다른 층이 열둘이다. 폭과 글과
+# 층을 열두 번 통과하는 모델이 둘 있다. 하나는 층 하나를 열두 번 돌고, 다른 하나는 저마다 다른 층이 열둘이다. 폭과 글과
 # 배치는 같다.
 
 # %%
@@ -73,9 +73,9 @@ from looplm.hardware.plan import decode_speed, make_plan, with_loops
 from looplm.hardware.profile import load_profile
 from looplm.hardware.setting import Setting, training_peak
 from looplm.hardware.units import human
-from looplm.train.workloads import find_workload
 from looplm.resources import resource
 from looplm.spec import oracle
+from looplm.train.workloads import find_workload
 
 rules = oracle("hardware")
 looped = find_workload("looplm-384")
@@ -112,14 +112,14 @@ assert ratio["parameters"] > 11 and ratio["keys and values of a row"] == 1
 # computes it.
 
 # %% [markdown] lang="ko"
-# 루프는 가중치를 아낀다. 저장하고 보내고 최적화기가 들고 있어야 하는 것이 줄어든다. 연산은 하나도 아끼지 못하고 키와 값도
-# 마찬가지이다. 토큰은 같은 일을 하고, 루프마다 한 번씩 자신을 보여야 하기 때문이다. 64행짜리 훈련 스텝에서는
-# 활성값(activations)이 가중치보다 무거운데, 이것은 루프마다 남겨야 한다([hardware.kept-bytes][]). 연산을 아끼는 것은
-# 정지이며, 그것은 어떤 계획도 미리 알지 못한다.
+# 루프는 가중치를 줄인다. 저장하고 전송하고 최적화기가 유지해야 하는 것이 줄어든다. 연산은 하나도 줄이지 못하고 키와
+# 값도 마찬가지이다. 토큰의 계산은 같고, 루프마다 키와 값을 한 번씩 내놓아야 하기 때문이다. 64행짜리 훈련 스텝에서는
+# 활성값(activations)이 가중치보다 큰데, 이것은 루프마다 남겨야 한다([hardware.kept-bytes][]). 연산을 줄이는 것은
+# 정지이며, 얼마나 줄일지는 어떤 계획도 미리 알지 못한다.
 #
 # ## 계획 {#plan}
 #
-# `looplm plan`이 찍어 내는 것이 [`make_plan`][looplm.hardware.plan.make_plan]이다. 수마다 한 줄이고, 줄마다 그 수를
+# `looplm plan`이 출력하는 것이 [`make_plan`][looplm.hardware.plan.make_plan]이다. 수마다 한 줄이고, 줄마다 그 수를
 # 계산하는 조항이 적혀 있다.
 
 # %%
@@ -153,10 +153,10 @@ assert not too_much.fits
 # %% [markdown] lang="ko"
 # 들어가지 않는 스텝은 시작하기 전에 거절하고, 무엇이면 들어가는지 알려 준다([hardware.refusal][]).
 #
-# ## 어느 벽인가 {#walls}
+# ## 병목은 어디인가 {#walls}
 #
-# 작은 모델의 한 행은 캐시의 벽에 부딪힌다. 루프마다 가중치를 읽기 때문이다. 행이 늘면 그 읽기를 나누므로 토큰의 값이
-# 싸지다가, 나누지 못하는 것, 곧 연산이나 행마다 제 것인 키와 값이 발목을 잡는다. 키와 값이 마지막 캐시에 더는 들어가지
+# 작은 모델의 한 행에서는 캐시가 병목이다. 루프마다 가중치를 읽기 때문이다. 행이 늘면 그 읽기를 나누므로 토큰의 비용이
+# 줄다가, 나누지 못하는 것, 곧 연산이나 행마다 따로 있는 키와 값이 한계가 된다. 키와 값이 마지막 캐시에 더는 들어가지
 # 않으면 모두 메모리에서 읽게 되어 선이 내려간다.
 
 # %%
@@ -191,8 +191,8 @@ assert walls["h200"][0] == "cache" and walls["h200"][-1] == "memory"
 # %% [markdown] lang="ko"
 # ## 예측과 측정 {#measured}
 #
-# 이 저장소는 스스로를 잰다. `make hardware`는 기계를 재고, 예측하고, 돌려 보고, 둘 다 적어 둔다. 먼저 메모리, 곧 훈련
-# 스텝에서 동시에 살아 있는 텐서의 최대 바이트이다.
+# 이 저장소는 스스로를 측정한다. `make hardware`는 기계를 측정하고, 예측하고, 실행해 보고, 둘 다 적어 둔다. 먼저 메모리,
+# 곧 훈련 스텝에서 동시에 살아 있는 텐서의 최대 바이트이다.
 
 # %%
 found = json.loads((resource("docs/data") / "hardware.json").read_text())
@@ -209,8 +209,8 @@ for line in found["memory"]:
 # below the line would be a run faster than possible, that is, a wrong formula ([hardware.never-faster][]).
 
 # %% [markdown] lang="ko"
-# 다음은 시간이다. 점 하나가 뽑은 크기의 통과 한 번이며, 가로가 지붕선의 시간이고 세로가 측정한 시간이다. 선 아래의 점은
-# 있을 수 없을 만큼 빠른 실행, 곧 틀린 식이라는 뜻이다([hardware.never-faster][]).
+# 다음은 시간이다. 점 하나는 무작위로 고른 크기의 모델을 한 번 실행한 결과이며, 가로가 지붕선의 시간이고 세로가 측정한
+# 시간이다. 선 아래의 점은 있을 수 없을 만큼 빠른 실행, 곧 틀린 식이라는 뜻이다([hardware.never-faster][]).
 
 # %%
 fig, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
@@ -238,9 +238,9 @@ assert reached["decode"] < 1 / 12 < reached["training"]  # the middle of each
 # ## What surprised us {#surprise}
 #
 # How far apart the two kinds of prediction are. Memory can be foretold to the per cent, from the shapes alone; time to
-# within a factor, and for decoding it is a large one: half of those passes reached less than a twelfth of their roofline.
-# We put most of the distance down to Python, small operations and launches: what [the chapter before](07_kernel.py) is
-# about.
+# within a factor, and for decoding it is a large one: half of those passes reached less than a twelfth of their
+# roofline. We put most of the distance down to Python, small operations and launches: what [the chapter
+# before](../examples/07_kernel.py) is about.
 #
 # ## Exercises {#exercises}
 #
@@ -250,15 +250,15 @@ assert reached["decode"] < 1 / 12 < reached["training"]  # the middle of each
 # a second at its roofline?
 
 # %% [markdown] lang="ko"
-# ## 뜻밖이었던 것 {#surprise}
+# ## 뜻밖이었던 점 {#surprise}
 #
 # 두 예측이 이렇게 다르다는 점이다. 메모리는 모양만 보고도 퍼센트까지 맞히는데, 시간은 몇 배인지를 말할 뿐이고
-# 디코딩에서는 그 배수가 크다. 절반은 지붕선의 12분의 1에도 이르지 못했다. 그 거리는 대부분 파이썬과 작은 연산과
-# 띄우기에서 온다고 우리는 본다. [앞 장](07_kernel.py)이 그 이야기이다.
+# 디코딩에서는 그 배수가 크다. 절반은 지붕선의 12분의 1에도 이르지 못했다. 그 차이는 대부분 파이썬과 작은 연산과 커널
+# 실행에서 온다고 우리는 본다. [앞 장](../examples/07_kernel.py)이 그것을 다룬다.
 #
 # ## 연습 문제 {#exercises}
 #
-# 연습 문제마다 시험이 있다. 풀이 자리에 자기 풀이를 쓰고 칸을 돌려 보자. 오류가 없으면 푼 것이다.
+# 연습 문제마다 테스트가 있다. 우리 풀이 자리에 자기 풀이를 쓰고 셀을 실행해 보자. 오류가 없으면 푼 것이다.
 #
 # **1.** H200에서 한 행이 지붕선으로 1초에 100만 토큰을 낼 수 있으려면, `looplm-256`은 토큰마다 몇 루프까지 돌 수 있는가?
 
@@ -287,7 +287,7 @@ print(most, "loops")
 # head's.
 
 # %% [markdown] lang="ko"
-# **2.** `looplm-384`의 파라미터를 손으로 세어 보자. 임베딩은 어휘 곱하기 폭, 어텐션은 정사각 행렬 넷, MLP는 행렬
+# **2.** `looplm-384`의 파라미터를 직접 세어 보자. 임베딩은 어휘 곱하기 폭, 어텐션은 정사각 행렬 넷, MLP는 행렬
 # 둘(GELU), 정규화는 층 안의 둘과 상태의 것과 헤드의 것에서 성분마다 수 하나씩이다.
 
 
@@ -311,5 +311,5 @@ check_parameters(count)
 # [the spec's](../spec/hardware.md).
 
 # %% [markdown] lang="ko"
-# 계획과 장치, 그리고 모든 예측과 측정은 [값을 다룬 쪽](../docs/hardware.ko.md)에 있고, 식은
+# 계획과 장치, 그리고 모든 예측과 측정은 [비용을 다룬 페이지](../docs/hardware.ko.md)에 있고, 식은
 # [명세](../spec/hardware.ko.md)에 있다.

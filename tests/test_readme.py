@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+import claims
+
+from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary, work_note
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -11,10 +13,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_results_table_is_rendered_from_the_committed_summary() -> None:
     results = by_preset(read_summary(ROOT / "docs/data/first-light.json")["results"])["first-light"]
-    table = as_markdown(*comparison_table(results, control_results("first-light")))
+    controls = control_results("first-light")
+    table = as_markdown(*comparison_table(results, controls))
     match = re.search(r"<!-- results: .* -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)
     assert match
-    assert match[1].strip() == table
+    assert match[1].strip() == f"{table}\n\n{work_note([*results, *controls])}"
 
 
 def test_the_table_of_the_parallel_adder_is_rendered_from_the_committed_summary() -> None:
@@ -23,6 +26,14 @@ def test_the_table_of_the_parallel_adder_is_rendered_from_the_committed_summary(
     match = re.search(r"<!-- parallel: .* -->\n(.*?)\n<!-- /parallel -->", README, re.DOTALL)
     assert match
     assert match[1].strip() == as_markdown(*comparison_table(results, []))
+
+
+def test_sentences_with_numbers_are_those_of_the_committed_data() -> None:
+    for mark, sentences in (("tested", claims.tested), ("saved", claims.saved)):
+        blocks = re.findall(rf"<!-- {mark}: ([\w-]+) -->\n(.*?)\n<!-- /{mark} -->", README, re.DOTALL)
+        assert blocks
+        for name, told in blocks:
+            assert " ".join(told.split()) == sentences(name, "en")
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -27,7 +27,7 @@ _WORDS = {
         "other": "한국어",
         "site": "Site",
     },
-    "ko": {"subtitle": "돌려 보는 루프 언어 모델 교과서", "contents": "차례", "other": "English", "site": "사이트"},
+    "ko": {"subtitle": "실행하며 읽는 루프 언어 모델 교과서", "contents": "차례", "other": "English", "site": "사이트"},
 }
 _OTHER = {"en": ("ko", "ko/"), "ko": ("en", "../")}
 

@@ -15,7 +15,7 @@ _MARKED_LINK = re.compile(r'title="|class="(?:headerlink|md-)')
 """Links of the theme, and those that say something already."""
 _WORDS = {
     "en": {"code": "Implemented by", "tests": "Tested by", "cite": "Cite as"},
-    "ko": {"code": "구현", "tests": "시험", "cite": "인용"},
+    "ko": {"code": "구현", "tests": "테스트", "cite": "인용"},
 }
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "○", "not run": "○"}
 

@@ -10,9 +10,9 @@ from looplm.hardware.profile import load_profile, shipped_devices
 from looplm.hardware.setting import Setting, choose, largest_generation_batch, training_peak
 from looplm.hardware.units import human
 from looplm.hardware.workload import size_names
-from looplm.train.workloads import find_workload
 from looplm.resources import resource
 from looplm.spec import oracle
+from looplm.train.workloads import find_workload
 
 _WORDS = {
     "en": {
@@ -56,11 +56,11 @@ _WORDS = {
         "power": "전력",
         "target": "커널 빌드 대상",
         "shared": "공유 메모리",
-        "sources": "수마다의 출처",
+        "sources": "수마다 출처",
         "size": "크기",
-        "what": "무엇",
+        "what": "항목",
         "plan": "계획",
-        "counted": "셈한 값",
+        "counted": "계산한 값",
         "parameters": "파라미터",
         "peak": "한 스텝의 메모리, {tokens}토큰 {rows}행{again}, float32",
         "again": ", 층을 다시 계산",
@@ -74,12 +74,12 @@ _WORDS = {
         "predicted": "예측",
         "measured": "측정",
         "process": "{size}, {rows}행: 프로세스가 늘어난 양",
-        "pass": "통과",
+        "pass": "실행",
         "share": "지붕선에 이른 비율: 최소, 중앙, 최대",
         "training": "훈련",
         "generation": "생성",
         "no": "안 됨",
-        "with": "{rows}(다시)",
+        "with": "{rows}(재계산)",
     },
 }
 _PASSES = {"en": {}, "ko": {"training": "훈련", "prefill": "프리필", "decode": "디코드"}}

@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import claims
 import clauses
+import terms
 from hardware_tables import hardware
 
 from looplm.errors import InputError
 from looplm.lab.study import load_study, read_study_summary
 from looplm.lab.verdicts import Language, rules_table, study_table, values_table, verdict_lines
 from looplm.resources import resource
-from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary
+from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary, work_not_counted
 from looplm.spec.check import checkout, outdated
 from looplm.tasks.addition.depth import chain_table, offers_table, read_depth, saved_table
 
@@ -44,6 +46,10 @@ _NO_RESULTS = {
     "en": "*The results are not in this checkout: `docs/data/{name}.json` is missing. `make results` writes it.*",
     "ko": "*이 저장소에는 결과가 없다. `docs/data/{name}.json`이 빠져 있으며, `make results`로 만든다.*",
 }
+_NO_WORK = {
+    "en": "Work was not counted when these were measured: {names}. `looplm eval` counts it.",
+    "ko": "다음 모델의 계산량은 측정할 때 세지 않았다: {names}. `looplm eval`이 센다.",
+}
 _KOREAN_HEADER = {
     "digits": "자릿수",
     "target": "목표",
@@ -51,15 +57,20 @@ _KOREAN_HEADER = {
     "rope control": "RoPE 대조군",
     "static control": "고정 대조군",
     "one-layer control": "한 층 대조군",
+    "all-scored control": "모두 채점 대조군",
+    "no-restarts control": "재출발 없음 대조군",
+    "first control": "첫 루프만 대조군",
+    "bits": "비트",
+    "right": "맞음",
     "this model": "이 모델",
     "seeds": "시드",
-    "uniform": "고른 합",
-    "carry-heavy": "올림이 많은 합",
-    "loops per chain place": "사슬 한 자리의 루프",
-    "full prompt": "온 프롬프트",
-    "cheap prompt": "싼 프롬프트",
+    "uniform": "균등 추출",
+    "carry-heavy": "받아올림이 많은 문제",
+    "loops per chain place": "사슬 한 자리당 루프",
+    "full prompt": "전체 프롬프트",
+    "cheap prompt": "조기 정지 프롬프트",
     "right, %": "맞음, %",
-    "shuffled": "뒤섞은 것",
+    "shuffled": "순서를 섞었을 때",
     "offer": "내놓는 것",
     "wrong": "틀림",
     " of ": " 전체 ",
@@ -67,7 +78,7 @@ _KOREAN_HEADER = {
     "times": "배",
     "seed ": "시드 ",
     "loops": "루프",
-    "work": "일",
+    "work": "계산량",
 }
 
 
@@ -77,13 +88,31 @@ def results(name: str, language: str) -> str:
         own = by_preset(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
     except InputError:
         return _NO_RESULTS[language].format(name=name)
-    table = as_markdown(*comparison_table(own, control_results(name)))
+    controls = control_results(name)
+    table = as_markdown(*comparison_table(own, controls))
     if language == "ko":
         head, rest = table.split("\n", 1)
         for english, korean in _KOREAN_HEADER.items():
             head = head.replace(english, korean)
         table = f"{head}\n{rest.replace('(worst ', '(최저 ')}"
-    return table
+    names = ", ".join(f"`{preset}`" for preset in work_not_counted([*own, *controls]))
+    return f"{table}\n\n{_NO_WORK[language].format(names=names)}" if names else table
+
+
+def fixed(name: str, language: str) -> str:
+    """What fixed numbers of loops give and cost: the results of a committed summary, pooled by their number of loops."""
+    path = resource("docs/data") / f"{name}.json"
+    if not path.is_file():
+        return _NO_RESULTS[language].format(name=name)
+    by_loops: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for result in read_summary(path)["results"]:
+        by_loops[result["evaluation"]["settings"]["max_loops"]] += result["cells"]
+    rows = []
+    for loops, cells in sorted(by_loops.items()):
+        n, right = sum(cell["n"] for cell in cells), sum(cell["correct"] for cell in cells)
+        work = sum(cell["block_evaluations"] * cell["n"] for cell in cells) / n
+        rows.append([str(loops), f"{right:,} / {n:,}", f"{work:,.0f}"])
+    return as_markdown({"en": ["loops", "right", "work"], "ko": ["루프", "맞음", "계산량"]}[language], rows)
 
 
 _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_table}
@@ -105,6 +134,17 @@ def _depth(kind: str) -> Callable[[str, str], str]:
     return render
 
 
+def _claim(sentences: Callable[[str, str], str]) -> Callable[[str, str], str]:
+    """Sentences of `claims`, or that their data are missing."""
+
+    def render(name: str, language: str) -> str:
+        if not (resource("docs/data") / f"{name}.json").is_file():
+            return _NO_RESULTS[language].format(name=name)
+        return sentences(name, language)
+
+    return render
+
+
 _STATE: dict[str, dict[str, str]] = {
     "en": {
         "none": "No test run is recorded in this checkout: `make test` records one.",
@@ -112,9 +152,9 @@ _STATE: dict[str, dict[str, str]] = {
         "head": "| clause | implementation | tests | pages |",
     },
     "ko": {
-        "none": "이 저장소에 기록된 시험 결과가 없다. `make test`가 기록한다.",
-        "old": "아래 결과 가운데 {old}개는 지금과 다른 소스에서 나온 것이다. `make test`로 다시 시험한다.",
-        "head": "| 조항 | 구현 | 시험 | 쪽 |",
+        "none": "이 저장소에 기록된 테스트 결과가 없다. `make test`가 기록한다.",
+        "old": "아래 결과 가운데 {old}개는 지금과 다른 소스에서 나온 것이다. `make test`로 다시 테스트한다.",
+        "head": "| 조항 | 구현 | 테스트 | 페이지 |",
     },
 }
 
@@ -215,7 +255,7 @@ _NO_STUDY = {
 }
 _BUILDS_HEAD = {
     "en": "| kernel | profile | Triton | shared memory, bytes | registers | spilled, bytes |",
-    "ko": "| 커널 | 프로파일 | Triton | 공유 메모리(바이트) | 레지스터 | 흘림(바이트) |",
+    "ko": "| 커널 | 프로필 | Triton | 공유 메모리(바이트) | 레지스터 | 스필(바이트) |",
 }
 
 
@@ -228,12 +268,12 @@ def builds(_: str, language: str) -> str:
 
 
 _KINDS = {
-    "Added": "새로 생긴 것",
-    "Changed": "바뀐 것",
-    "Fixed": "고친 것",
-    "Removed": "없어진 것",
+    "Added": "추가",
+    "Changed": "변경",
+    "Fixed": "수정",
+    "Removed": "제거",
     "Spec": "명세",
-    "Numbers": "수",
+    "Numbers": "수치",
 }
 
 
@@ -255,6 +295,7 @@ def changelog(_: str, language: str) -> str:
 
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
+    "fixed": fixed,
     "matrix": matrix,
     "tests": tests,
     "modules": modules,
@@ -264,6 +305,9 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "rules": rules,
     "calibration": calibration,
     "changelog": changelog,
+    "tested": _claim(claims.tested),
+    "saved_work": _claim(claims.saved),
+    "avoided_words": terms.table,
 }
 _RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}
 

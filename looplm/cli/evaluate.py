@@ -19,12 +19,8 @@ class Eval:
     """Runs, checkpoints, or names of shipped models."""
     sizes: tuple[int, ...] = ()
     """Sizes of the problems, such as bits or tokens; default: those of the model's recipe."""
-    n: int = 200
-    """Problems per test set and size."""
-    n_long: int | None = None
-    """The same from a size on; default: n."""
-    long_from: int = 100
-    """The size from which --n-long counts."""
+    n: tuple[int, ...] = (200,)
+    """Problems per test set and size: one number for all sizes, or one for each."""
     seed: int = 1
     """Fixes the test sets."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
@@ -49,12 +45,15 @@ class Eval:
             raise InputError("no model was given; give a run, a checkpoint, or the name of a shipped model, such as adder.")
         if self.out:
             refuse_existing(self.out)
+        if len(self.n) not in (1, len(self.sizes)) or min(self.n) < 1:
+            raise InputError(f"`--n` must be one number from 1 on, or one for each of `--sizes`: got {len(self.n)} numbers.")
+        counts = self.n[0] if len(self.n) == 1 else dict(zip(self.sizes, self.n, strict=True)).__getitem__
         device = find_device(self.device, self.threads)
         results = [
             evaluate_checkpoint(
                 model,
                 sizes=self.sizes,
-                problems_per_cell=lambda size: (self.n_long or self.n) if size >= self.long_from else self.n,
+                problems_per_cell=counts,
                 seed=self.seed,
                 halting=self.stop.resolve,
                 device=device,
@@ -79,7 +78,7 @@ class Report:
     summaries: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[SUMMARY [SUMMARY ...]]")]
     """Summaries, or the runs that hold them; the first result's preset is the one that the others are compared with."""
     figure: Path | None = None
-    """Draw accuracy by size to this file, as .svg and .png."""
+    """Draw accuracy by digits to this file, as .svg and .png."""
     markdown: bool = False
     """Print the table in Markdown, in place of colours and lines."""
     out: Path | None = None
@@ -99,6 +98,7 @@ class Report:
             make_summary,
             others_by_size,
             read_summary,
+            work_note,
         )
 
         if not self.summaries:
@@ -113,7 +113,8 @@ class Report:
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()
         if self.markdown:
-            print(as_markdown(*comparison_table(groups[main], controls)))
+            table, note = as_markdown(*comparison_table(groups[main], controls)), work_note(all_results)
+            print(f"{table}\n\n{note}" if note else table)
         else:
             print_comparison(console, groups[main], controls)
         if self.figure:

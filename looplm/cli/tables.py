@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from looplm.runs.results import Result, bits_unit, comparison_table, others, parameters_by_preset, scored_by_loss
+from looplm.runs.results import Result, bits_unit, comparison_table, others, parameters_by_preset, scored_by_loss, work_note
 
 
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
@@ -22,6 +22,8 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
     for row in rows:
         made.add_row(*(cell.replace(", ", ",") for cell in row))
     console.print(made)
+    if note := work_note([*results, *controls]):
+        console.print(note)
     for name, numbers in others(results[0]["task"]).items():
         console.print(f"{name}: {numbers['source']}")
     for name, parameters in parameters_by_preset([*results, *controls]).items():

@@ -28,8 +28,8 @@ from looplm.loop.halting import ByRole, as_table
 from looplm.loop.halting.fixed import Fixed
 from looplm.resources import resource
 from looplm.runs.checkpoint import load
-from looplm.runs.folder import read_note
 from looplm.runs.provenance import circumstances
+from looplm.runs.record import read_note
 from looplm.runs.results import read_summary
 from looplm.runs.run import run_recipe
 from looplm.settings import STRICT, merge, parse, read_extended, read_toml

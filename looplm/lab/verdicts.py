@@ -99,7 +99,7 @@ _SENTENCES: dict[Language, dict[Outcome, str]] = {
         "better": "**{level}** 쪽이 {other}보다 낫다. {mean} 대 {against} ({least}에서 {most}, 시드 {seeds}개).",
         "worse": "**{other}** 쪽이 {level}보다 낫다. {against} 대 {mean} ({least}에서 {most}, 시드 {seeds}개).",
         "same": "{margin} 이상의 **차이가 없다**. {level} {mean}, {other} {against} ({least}에서 {most}, 시드 {seeds}개).",
-        "undecided": "**가리지 못했다**. {level} {mean}, {other} {against} ({least}에서 {most}, 시드 {seeds}개).",
+        "undecided": "**판가름할 수 없다**. {level} {mean}, {other} {against} ({least}에서 {most}, 시드 {seeds}개).",
         "holds": "시드 {seeds}개 모두에서 **그렇다**. {least}에서 {most}까지.",
         "some": "시드 {seeds}개 가운데 **{passed}개**에서 그렇다. {least}에서 {most}까지.",
         "fails": "시드 {seeds}개 어디에서도 **그렇지 않다**. {least}에서 {most}까지.",

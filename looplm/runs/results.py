@@ -226,6 +226,18 @@ def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> t
     return header, rows
 
 
+def work_not_counted(results: Iterable[Result]) -> list[str]:
+    """Presets with results that hold no work: a table has to say so, for work belongs beside accuracy."""
+    groups = by_preset(results).items()
+    return [name for name, group in groups if not all("block_evaluations" in c for result in group for c in result["cells"])]
+
+
+def work_note(results: Iterable[Result]) -> str:
+    """What stands below a table of these results if the work of some was not counted; else empty."""
+    names = work_not_counted(results)
+    return f"Work was not counted when these were measured: {', '.join(names)}. `looplm eval` counts it." if names else ""
+
+
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---:"] * len(header), *rows]

@@ -89,9 +89,7 @@ def test_the_page_thinks_as_the_package_does(tab: Page, adder: str, changes: dic
                 farthest = max([farthest, *(abs(x - y) for x, y in zip(a, b, strict=True))])
     assert farthest < NEAR
     assert left_out <= len(problems) // 50
-    print(
-        f"{adder}, {name_of(config.answer)}: {len(problems) - left_out} sums, farthest {farthest:.1e}; {left_out} close calls left out"
-    )
+    print(f"{adder}, {name_of(config.answer)}: {len(problems) - left_out} sums, farthest {farthest:.1e}; left out: {left_out}")
 
 
 def is_close_call(tokens: list[Any], config: ByRole) -> bool:

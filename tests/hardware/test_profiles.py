@@ -8,9 +8,10 @@ import pytest
 from looplm.errors import InputError
 from looplm.hardware import detect
 from looplm.hardware.profile import KernelBudget, Profile, Use, load_profile, profile_names
+from looplm.hardware.workload import size_names
 from looplm.models import build_model
 from looplm.settings import as_table
-from looplm.train.workloads import find_workload, size_names
+from looplm.train.workloads import find_workload
 
 MINE = """
 title = "my card"

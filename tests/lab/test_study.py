@@ -16,7 +16,7 @@ from looplm.errors import InputError
 from looplm.lab.study import Question, Study, load_study, make_cell, make_cells, run_study, study_names
 from looplm.lab.study_figures import study_figures
 from looplm.lab.verdicts import rules_table, study_table, values_table, verdict_lines, verdicts
-from looplm.runs.folder import read_steps
+from looplm.runs.record import read_steps
 from looplm.runs.run import Keeping, run_recipe
 from looplm.runs.signals import Stopped
 from looplm.settings import as_table, parse

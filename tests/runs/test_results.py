@@ -16,6 +16,7 @@ from looplm.runs.results import (
     make_summary,
     pooled_cells,
     read_summary,
+    work_note,
 )
 
 
@@ -44,6 +45,15 @@ def test_seeds_are_pooled_and_the_worst_is_shown() -> None:
     header, (row,) = comparison_table(results, [fake("first-light-rope", 0, 3)])
     assert header == ["digits", "target", "origin", "rope control", "2 seeds, uniform", "2 seeds, carry-heavy", "loops"]
     assert row == ["8", "70.0", "2.1", "3.0", "95.0 (worst 90.0)", "95.0 (worst 90.0)", "2.00"]
+
+
+def test_a_table_says_whose_work_was_not_counted() -> None:
+    counted, not_counted = fake("first-light", 0, 100), fake("first-light-rope", 0, 3)
+    counted["cells"] = [cell | {"block_evaluations": 7.0} for cell in counted["cells"]]  # type: ignore[attr-defined]
+    header, (row,) = comparison_table([counted], [not_counted])
+    assert (header[-1], row[-1]) == ("work", "7 / 7")
+    assert work_note([counted]) == ""
+    assert "not counted when these were measured: first-light-rope." in work_note([counted, not_counted])
 
 
 def test_one_result_is_shown_with_its_interval_and_100_means_all() -> None:

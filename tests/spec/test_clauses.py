@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import looplm
-from looplm import spec, spec_check
+from looplm import spec
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.spec import check as spec_check
 from looplm.train.recipe import read_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from looplm import spec, spec_check, spec_history
+from looplm import spec
 from looplm.cli import main
 from looplm.errors import InputError
 from looplm.resources import resource
+from looplm.spec import check as spec_check
+from looplm.spec import history as spec_history
 from looplm.train.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]

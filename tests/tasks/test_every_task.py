@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def test_dropped_into_the_folders_they_need_no_path(elsewhere: Path, monkeypatch
 @pytest.mark.spec("tasks.refused")
 @pytest.mark.parametrize("lacking", FACE)
 def test_a_class_that_lacks_a_part_is_no_task(lacking: str, elsewhere: Path) -> None:
-    import echo_task
+    echo_task = import_module("echo_task")
 
     parts = {name: getattr(echo_task.Echo, name) for name in FACE if name != lacking}
     from dataclasses import make_dataclass

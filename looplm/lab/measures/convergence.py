@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from looplm.lab.measures import Count, Measured
 from looplm.runs.checkpoint import Trained
-from looplm.runs.folder import read_steps
+from looplm.runs.record import read_steps
 from looplm.settings import STRICT
 
 

@@ -26,7 +26,16 @@ from looplm.train.recipe import load_recipe
 
 spec = oracle("tasks")
 TEXT = "In the beginning was the word. 태초에 말씀이 계시니라. [/b] $x$ :smile: " * 9
-TINY = ("--set", "task.context=16", "--set", "model.width=16", "--set", "model.mlp_width=16", "--set", "evaluation.sizes=[8]")
+TINY: tuple[str, ...] = (
+    "--set",
+    "task.context=16",
+    "--set",
+    "model.width=16",
+    "--set",
+    "model.mlp_width=16",
+    "--set",
+    "evaluation.sizes=[8]",
+)
 TINY += ("--set", "evaluation.problems_per_cell=3")
 
 
