@@ -52,7 +52,7 @@ def look(
 
     A token sees itself and the real tokens before it; padding is never seen by another token.
 
-    Spec: [architecture.causal][], [architecture.padding][].
+    Spec: [architecture.seen][], [architecture.positions][], [architecture.causal][], [architecture.padding][].
     """
     index = (real.long().cumsum(1) - 1).clamp(min=0).gather(1, at)
     column = torch.arange(tokens.shape[1], device=tokens.device)
@@ -70,7 +70,7 @@ class Attention(nn.Module):
 
     Source: Vaswani et al. 2017, section 3.2, arXiv:1706.03762; Ainslie et al. 2023 for shared heads, arXiv:2305.13245. We
     add the view's scores.
-    Spec: [architecture.attention][], [architecture.grouped-queries][].
+    Spec: [architecture.attention][], [architecture.projections][], [architecture.grouped-queries][].
     """
 
     def __init__(self, config: ModelConfig) -> None:

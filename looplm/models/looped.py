@@ -38,7 +38,7 @@ class Thoughts:
     logits: Annotated[Tensor, Float("B T V")]
     """Read from that state: the scores of each next token."""
     loops_taken: Annotated[Tensor, Int("B T")]
-    """Loops that changed the token's state; 0 for padding."""
+    """Loops in which the token was active; 0 for padding."""
     logits_per_loop: Annotated[Tensor, Float("L B T V")] | None = None
     """For a trace: the logits after each loop; a halted token's no longer change."""
     h_per_loop: Annotated[Tensor, Float("L B T D")] | None = None
@@ -127,7 +127,10 @@ class LoopLM(nn.Module):
         real: Annotated[Tensor, Bool("B S")],
         at: Annotated[Tensor, Int("B T")] | None = None,
     ) -> tuple[Annotated[Tensor, Float("B T D")], View]:
-        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop."""
+        """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop.
+
+        Spec: [architecture.embedding][].
+        """
         at = columns(tokens) if at is None else at
         index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype)
         x0 = self.embedding(tokens.gather(1, at)) + self.positions.embed(index)
@@ -209,7 +212,7 @@ class LoopLM(nn.Module):
             hook: told the state after each loop, and may change that of active tokens: to probe or to patch.
 
         Spec: [halting.at-least-one-loop][], [halting.loops-taken][], [halting.freeze][], [halting.kv-publish][],
-        [halting.kv-alternatives][], [halting.probe][].
+        [halting.kv-pass][], [halting.kv-alternatives][], [halting.probe][].
         """
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer

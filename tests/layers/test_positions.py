@@ -1,4 +1,6 @@
-"""Position schemes, each alone."""
+"""Position schemes, each alone, and what a token sees."""
+
+import math
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.config import ModelConfig
+from looplm.layers.attention import look
 from looplm.layers.positions import DigitPlace, RotaryPositions, digit_places, make_positions
 from looplm.spec import oracle
 
@@ -14,6 +17,19 @@ architecture = oracle("architecture")
 
 def config(positions: str, **more: object) -> ModelConfig:
     return ModelConfig(vocab_size=15, width=8, heads=2, mlp_width=8, positions=positions, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.spec("architecture.seen", "architecture.positions", "architecture.causal")
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_a_token_sees_itself_and_the_real_tokens_before_it(real: list[bool], data: st.DataObject) -> None:
+    at = data.draw(st.lists(st.integers(0, len(real) - 1), min_size=1, max_size=4))
+    tokens = torch.zeros(1, len(real), dtype=torch.int64)
+    index, view = look(make_positions(config("rope")), tokens, torch.tensor([real]), torch.tensor([at]), torch.float64)
+    for t, query in enumerate(at):
+        seen = [architecture.seen(query, key, real[key]) for key in range(len(real))]
+        assert view.scores[0, 0, t].tolist() == [0 if sees else -math.inf for sees in seen]
+        if real[query]:
+            assert index[0, t] == architecture.positions(real)[query]
 
 
 @pytest.mark.spec("architecture.digit-place")
@@ -33,8 +49,8 @@ def test_digit_place_scores_match_the_spec(tokens: list[int], reach: int, window
     scheme = DigitPlace(config("digit-place", digit_ids=tuple(range(10)), **settings))
     assert len(scheme.table) == architecture.bucket(0, 0, False, False, reach) + 1, "no entry without a bucket"
     bias = scheme.bias(torch.tensor([tokens]), torch.ones(1, len(tokens), dtype=torch.bool), torch.arange(len(tokens))[None])
-    digit = [token < 10 for token in tokens]
-    place, run = architecture.places(digit), [digit[: i + 1].count(False) for i in range(len(digit))]
+    digit = architecture.digits(tokens, range(10))
+    place, run = architecture.places(digit), architecture.runs(digit)
     for q in range(len(tokens)):
         for k in range(len(tokens)):
             entry = scheme.table[architecture.bucket(place[q], place[k], digit[k], run[q] == run[k], reach)] * 10
