@@ -98,7 +98,7 @@ $(PARALLEL:=.json):
 	$(BIN)/looplm eval $(basename $@) --n 1000 --seed 2 --out $@
 
 vectors: $(INSTALLED)
-	$(BIN)/python -m looplm.evaluate.conformance tests/vectors
+	$(BIN)/python tests/vectors/make.py
 
 figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
