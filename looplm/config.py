@@ -65,13 +65,14 @@ class ModelConfig:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that a model of this configuration exercises."""
-        chosen = ["architecture.loop", "architecture.causal", "architecture.tied-head", f"injection.{self.injection}-loop"]
+        chosen = ["embedding", "loop", "seen", "causal", "positions", "layer", "projections", "tied-head", "guess"]
+        chosen = [*(f"architecture.{name}" for name in chosen), f"injection.{self.injection}-loop"]
         chosen += [f"architecture.{self.mlp}", f"architecture.{self.norm}-norm"]
         chosen += ["architecture.static"] if self.body == "static" else ["architecture.shared-block"]
-        if self.kv_heads not in (None, self.heads):
-            chosen.append("architecture.grouped-queries")
-        if self.loop_signal != "none":
-            chosen.append("architecture.loop-signal")
+        chosen += ["architecture.grouped-queries"] if self.kv_heads not in (None, self.heads) else []
+        chosen += ["architecture.loop-signal"] if self.loop_signal != "none" else []
+        chosen += ["architecture.learned-loop-signal"] if self.loop_signal != "sinusoidal" else []
+        chosen += ["halting.kv-pass"] if self.layers > 1 and self.body == "looped" else []
         chosen += {
             "none": [],
             "rope": ["architecture.rope"],

@@ -4,6 +4,7 @@ Slow and plain on purpose. It takes only the weights from the model under test.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from strategies import Scattered, scattered
@@ -41,11 +42,11 @@ class Token:
 
     @property
     def guesses(self) -> list[int]:
-        return [int(logits.argmax()) for logits in self.logits]
+        return [architecture.guess(logits.tolist()) for logits in self.logits]
 
     @property
     def confidences(self) -> list[float]:
-        return [float(logits.softmax(0).max()) for logits in self.logits]
+        return [architecture.confidence(logits.tolist()) for logits in self.logits]
 
 
 def is_ready(rule: Bounded, token: Token, waited_for: int) -> list[bool]:
@@ -98,9 +99,9 @@ class OracleModel:
         assert isinstance(own, Bounded)
         waited_for = waited_for if answer else 0  # only answer tokens wait for others
         token = Token()
-        x0 = self.weights["embedding.weight"][tokens[-1]]
-        if self.config.positions == "learned":
-            x0 = x0 + self.weights["positions.table.weight"][len(tokens) - 1]
+        position = architecture.positions([True] * len(tokens))[-1]
+        learned = self.weights["positions.table.weight"] if self.config.positions == "learned" else None
+        x0 = architecture.embedded(tokens[-1], position, self.weights["embedding.weight"], learned)
         h, halted = torch.zeros_like(x0), False
         for l in range(1, rule.max_loops + 2):
             stream, offer = self._block(self._enter(h, x0, l), tokens, earlier, l)
@@ -133,29 +134,34 @@ class OracleModel:
 
     def _signal(self, l: int) -> Tensor:
         if self.config.loop_signal == "learned":
-            return self.weights["loop_signal.table"][min(l, self.config.loop_signal_loops) - 1]
+            learned: Tensor = architecture.learned_signal(l, self.weights["loop_signal.table"])
+            return learned
         signal = architecture.sinusoidal_signal(l, self.config.loop_signal_loops, self.config.width)
-        return torch.tensor(signal).double()  # the package keeps this table in float32
+        return torch.tensor(signal, dtype=torch.float64)
 
     def _block(self, x: Tensor, tokens: list[int], earlier: list[Token], l: int) -> tuple[Tensor, KeysValues]:
         offer: KeysValues = []
         for i in range(self.config.layers):
             name = f"block.layers.{i}"
-            queries, keys, values = self._project(f"{name}.attention", self._norm(f"{name}.attention_norm", x), len(tokens) - 1)
-            offer.append((keys, values))
-            seen = [past.offers[self._entry(l, past.loops_taken) - 1][i] for past in earlier] + [(keys, values)]
-            read = []
-            for head in range(self.config.heads):
-                shared = architecture.kv_head(head, self.config.heads, self.kv_heads)
-                k = torch.stack([kv[0][shared] for kv in seen])
-                v = torch.stack([kv[1][shared] for kv in seen])
-                read.append(architecture.attend(queries[head][None], k, v, self._score(tokens, head))[0])
-            x = x + torch.cat(read) @ self.weights[f"{name}.attention.out.weight"].T
-            x = x + self._mlp(f"{name}.mlp", self._norm(f"{name}.mlp_norm", x))
+
+            def attention(normed: Tensor, i: int = i, name: str = f"{name}.attention") -> Tensor:
+                queries, keys, values = self._project(name, normed, len(tokens) - 1)
+                offer.append((keys, values))
+                seen = [past.offers[self._entry(l, past.loops_taken) - 1][i] for past in earlier] + [(keys, values)]
+                read = []
+                for head in range(self.config.heads):
+                    shared = architecture.kv_head(head, self.config.heads, self.kv_heads)
+                    k = torch.stack([kv[0][shared] for kv in seen])
+                    v = torch.stack([kv[1][shared] for kv in seen])
+                    read.append(architecture.attend(queries[head][None], k, v, self._score(tokens, head))[0])
+                return torch.cat(read) @ self.weights[f"{name}.out.weight"].T
+
+            norms = (partial(self._norm, f"{name}.{norm}") for norm in ("attention_norm", "mlp_norm"))
+            x = architecture.layer(x, attention, partial(self._mlp, f"{name}.mlp"), *norms)
         return x, offer
 
     def _project(self, name: str, x: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
-        qkv = (self.weights[f"{name}.qkv.weight"] @ x).reshape(-1, self.head_dim)
+        qkv = torch.stack(architecture.heads(self.weights[f"{name}.qkv.weight"] @ x, self.head_dim))
         q, k, v = qkv.split([self.config.heads, self.kv_heads, self.kv_heads])
         if self.config.positions == "rope":
             q, k = (
@@ -168,16 +174,15 @@ class OracleModel:
         score = torch.zeros(1, len(tokens), dtype=torch.float64)
         if self.config.positions != "place":
             return score
-        digit = [token in self.config.place_ids for token in tokens]
-        place = architecture.places(digit)
-        run = [digit[: i + 1].count(False) for i in range(len(digit))]
+        placed = architecture.in_runs(tokens, self.config.place_ids)
+        place, run = architecture.places(placed), architecture.runs(placed)
         for s in range(len(tokens)):
-            number = architecture.bucket(place[-1], place[s], digit[s], run[s] == run[-1], self.config.place_reach)
+            number = architecture.bucket(place[-1], place[s], placed[s], run[s] == run[-1], self.config.place_reach)
             score[0, s] = 10 * self.weights["positions.table"][number, head]
             window = self.config.place_window
-            if window is not None and not architecture.in_window(place[-1], place[s], digit[s], window):
+            if window is not None and not architecture.in_window(place[-1], place[s], placed[s], window):
                 score[0, s] = -torch.inf
-            if self.config.place_strict and not architecture.seen_strictly(digit[-1], digit[s]):
+            if self.config.place_strict and not architecture.seen_strictly(placed[-1], placed[s]):
                 score[0, s] = -torch.inf
         return score
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stage import english_pages, in_language
-from walkthrough import read_cells
+from walkthrough import chapters, read_cells
 
 _FENCE = re.compile(r"^(?P<edge>`{3,})(?P<info>.*?)\n(?P<code>.*?)^(?P=edge)$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^(#{1,6}) .+?(?: \{#([a-z0-9.-]+)\})?$", re.MULTILINE)
@@ -51,7 +51,7 @@ def pairs(root: Path) -> Iterator[tuple[str, str, str]]:
     for page in english_pages(root / "docs"):
         korean = in_language(page, "ko").read_text(encoding="utf-8")
         yield page.relative_to(root).as_posix(), page.read_text(encoding="utf-8"), korean
-    for script in sorted((root / "examples").glob("*.py")):
+    for script in chapters(root):
         told = [cell for cell in read_cells(script.read_text(encoding="utf-8")) if not cell.code]
         if [cell.language for cell in told] != ["en", "ko"] * (len(told) // 2):
             raise ValueError(f'{script.name}: narration cells must come in pairs, lang="en" and then lang="ko".')

@@ -47,7 +47,7 @@ def stage(language: str, root: Path = ROOT) -> Tree:
     _stage_docs(tree, language, root)
     _stage_spec(tree, language, root)
     tree.put(live.SCRIPT, live.script(), root / "looplm" / "assets")
-    for script in sorted((root / "examples").glob("*.py")):
+    for script in walkthrough.chapters(root):
         for name, content in walkthrough.build(script, language, root).items():
             if name.endswith(".md"):
                 content = render.fill(site_links(content), language, script)

@@ -49,6 +49,11 @@ class Cell:
     """Code that solves an exercise."""
 
 
+def chapters(root: Path) -> list[Path]:
+    """The scripts that are pages, in order: examples/NN_name.py; what else lies there is code to run."""
+    return sorted((root / "examples").glob("[0-9][0-9]_*.py"))
+
+
 def read_cells(text: str) -> list[Cell]:
     """The cells of a percent-format script, without its docstring, which stands before the first of them."""
     cells = [

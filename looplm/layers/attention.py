@@ -75,7 +75,8 @@ def look(
     token. The view is sparse where `positions.sparse_from` says so.
 
     Memory: 3 * B * T * S bytes for a moment; of scores, only those of the view.
-    Spec: [architecture.causal][], [architecture.padding][], [architecture.sparse-view][].
+    Spec: [architecture.seen][], [architecture.positions][], [architecture.causal][], [architecture.padding][],
+    [architecture.sparse-view][].
     """
     index = (real.long().cumsum(1) - 1).clamp(min=0).gather(1, at)
     rotation = positions.rotation(index)
@@ -119,7 +120,7 @@ class Attention(nn.Module):
 
     Source: Vaswani et al. 2017, section 3.2, arXiv:1706.03762; Ainslie et al. 2023 for shared heads, arXiv:2305.13245. We
     add the view's scores.
-    Spec: [architecture.attention][], [architecture.grouped-queries][].
+    Spec: [architecture.attention][], [architecture.projections][], [architecture.grouped-queries][].
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -62,7 +62,10 @@ class SwigluMLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Pre-norm: attention and MLP, each read from a norm of the stream and added back to it."""
+    """Pre-norm: attention and MLP, each read from a norm of the stream and added back to it.
+
+    Spec: [architecture.layer][], [architecture.projections][].
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """What goes into the block at each loop: the state, the embedded input, the loop signal."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -46,18 +47,29 @@ def inject(
 class LoopSignal(nn.Module):
     """A vector that tells the block which loop it is in; from `loop_signal_loops` on it stays the same.
 
-    Spec: [architecture.loop-signal][].
+    The sinusoidal table follows the model from dtype to dtype by being computed anew, so it is never rounded twice.
+
+    Spec: [architecture.loop-signal][], [architecture.learned-loop-signal][].
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.loops = config.loop_signal_loops
+        self.loops, self.kind = config.loop_signal_loops, config.loop_signal
         if config.loop_signal == "sinusoidal":
             self.register_buffer("table", sinusoidal_signal(self.loops, config.width), persistent=False)
         elif config.loop_signal == "learned":
             self.table: Tensor | None = nn.Parameter(torch.randn(self.loops, config.width) * config.embedding_std)
         else:
             self.table = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `double` and their like do, and then the table exactly as the new dtype can hold it."""
+        super()._apply(fn, recurse)
+        if self.kind == "sinusoidal":
+            table = self.table
+            assert table is not None
+            self.table = sinusoidal_signal(self.loops, table.shape[1], table.dtype).to(table.device)
+        return self
 
     def forward(self, l: int | Tensor) -> Tensor | float:
         """The signal of loop l (from 1): Float[D], or 0 where there is none; of a loop for each row: Float[B 1 D]."""
@@ -68,11 +80,11 @@ class LoopSignal(nn.Module):
         return self.table[min(l, self.loops) - 1]
 
 
-def sinusoidal_signal(loops: int, width: int) -> Annotated[Tensor, Float("L D")]:
-    """Sines, then cosines, of (l - 1) at falling frequencies, times 0.3; computed in float64, kept in float32.
+def sinusoidal_signal(loops: int, width: int, dtype: torch.dtype = torch.float32) -> Annotated[Tensor, Float("L D")]:
+    """Sines, then cosines, of (l - 1) at falling frequencies, times 0.3; computed in float64, rounded to `dtype` once.
 
     Spec: [architecture.loop-signal][].
     """
     frequency = 10_000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = torch.arange(loops, dtype=torch.float64)[:, None] * frequency
-    return torch.cat((angle.sin(), angle.cos()), dim=1)[:, :width].mul(_SIGNAL_SIZE).float()
+    return torch.cat((angle.sin(), angle.cos()), dim=1)[:, :width].mul(_SIGNAL_SIZE).to(dtype)

@@ -41,7 +41,7 @@ class Thoughts:
     logits: Annotated[Tensor, Float("B T V")]
     """Read from that state: the scores of each next token."""
     loops_taken: Annotated[Tensor, Int("B T")]
-    """Loops that changed the token's state; 0 for padding."""
+    """Loops in which the token was active; 0 for padding."""
     logits_per_loop: Annotated[Tensor, Float("L B T V")] | None = None
     """For a trace: the logits after each loop; a halted token's no longer change."""
     h_per_loop: Annotated[Tensor, Float("L B T D")] | None = None
@@ -159,6 +159,8 @@ class LoopLM(nn.Module):
         """x0 of the tokens in the columns `at`, by default all, and what they see; both are the same at every loop.
 
         Only what the first `readers` of them see, if given.
+
+        Spec: [architecture.embedding][].
         """
         at = columns(tokens) if at is None else at
         index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype, readers)
@@ -241,7 +243,7 @@ class LoopLM(nn.Module):
             hook: told the state after each loop, and may change that of active tokens: to probe or to patch.
 
         Spec: [halting.at-least-one-loop][], [halting.loops-taken][], [halting.freeze][], [halting.kv-publish][],
-        [halting.kv-alternatives][], [halting.probe][].
+        [halting.kv-pass][], [halting.kv-alternatives][], [halting.probe][].
         """
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer

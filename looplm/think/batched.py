@@ -34,7 +34,7 @@ class Thinking:
         room: how many tokens will be appended to a row, at most.
 
     Memory: with room, keys and values of all loops, 2 * max_loops * layers * B * D elements a column; without, of one.
-    Spec: [halting.freeze][], [halting.kv-publish][], [halting.block-evaluations][].
+    Spec: [halting.freeze][], [halting.kv-publish][], [halting.kv-pass][], [halting.block-evaluations][].
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def generate(
     Raises:
         InputError: if a backend was asked for by name and cannot run.
 
-    Spec: [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][].
+    Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][].
     """
     if max_new_tokens < 1:
         raise ValueError(f"`max_new_tokens` must be at least 1: got {max_new_tokens}.")

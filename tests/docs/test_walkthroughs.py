@@ -10,7 +10,7 @@ import pytest
 import walkthrough
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+SCRIPTS = walkthrough.chapters(ROOT)
 SMALL = """'''A script.'''
 
 # %% [markdown] lang="en"
@@ -55,6 +55,12 @@ def project(folder: Path, script: str, module: str = "y = 1\n") -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder / "examples" / "01_small.py"
+
+
+def test_what_has_no_number_is_no_chapter() -> None:
+    assert (ROOT / "examples" / "numpy_port.py").exists()
+    assert all(script.stem[:2].isdigit() for script in SCRIPTS)
+    assert len(SCRIPTS) >= 8
 
 
 def test_cells_are_read() -> None:

@@ -1,4 +1,6 @@
-"""Position schemes, each alone."""
+"""Position schemes, each alone, and what a token sees."""
+
+import math
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.config import ModelConfig
+from looplm.layers.attention import look
 from looplm.layers.positions import PlacePositions, RotaryPositions, make_positions, places_in_runs
 from looplm.spec import oracle
 
@@ -14,6 +17,19 @@ architecture = oracle("architecture")
 
 def config(positions: str, **more: object) -> ModelConfig:
     return ModelConfig(vocab_size=15, width=8, heads=2, mlp_width=8, positions=positions, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.spec("architecture.seen", "architecture.positions", "architecture.causal")
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_a_token_sees_itself_and_the_real_tokens_before_it(real: list[bool], data: st.DataObject) -> None:
+    at = data.draw(st.lists(st.integers(0, len(real) - 1), min_size=1, max_size=4))
+    tokens = torch.zeros(1, len(real), dtype=torch.int64)
+    index, view = look(make_positions(config("rope")), tokens, torch.tensor([real]), torch.tensor([at]), torch.float64)
+    for t, query in enumerate(at):
+        seen = [architecture.seen(query, key, real[key]) for key in range(len(real))]
+        assert view.scores[0, 0, t].tolist() == [0 if sees else -math.inf for sees in seen]
+        if real[query]:
+            assert index[0, t] == architecture.positions(real)[query]
 
 
 @pytest.mark.spec("architecture.place")
@@ -39,13 +55,13 @@ def test_place_scores_match_the_spec(tokens: list[int], reach: int, window: int 
     scheme = PlacePositions(config("place", place_ids=tuple(range(10)), **settings))
     assert len(scheme.table) == architecture.bucket(0, 0, False, False, reach) + 1, "no entry without a bucket"
     bias = dense(scheme, torch.tensor([tokens]), torch.arange(len(tokens))[None])
-    digit = [token < 10 for token in tokens]
-    place, run = architecture.places(digit), [digit[: i + 1].count(False) for i in range(len(digit))]
+    placed = architecture.in_runs(tokens, range(10))
+    place, run = architecture.places(placed), architecture.runs(placed)
     for q in range(len(tokens)):
         for k in range(len(tokens)):
-            entry = scheme.table[architecture.bucket(place[q], place[k], digit[k], run[q] == run[k], reach)] * 10
-            seen = window is None or architecture.in_window(place[q], place[k], digit[k], window)
-            seen &= not strict or architecture.seen_strictly(digit[q], digit[k])
+            entry = scheme.table[architecture.bucket(place[q], place[k], placed[k], run[q] == run[k], reach)] * 10
+            seen = window is None or architecture.in_window(place[q], place[k], placed[k], window)
+            seen &= not strict or architecture.seen_strictly(placed[q], placed[k])
             expected = entry if seen else torch.full_like(entry, -torch.inf)
             torch.testing.assert_close(bias[0, :, q, k], expected)
 

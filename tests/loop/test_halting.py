@@ -18,7 +18,7 @@ from looplm.settings import as_table, parse
 from looplm.spec import oracle
 from looplm.train.recipe import Recipe, load_recipe
 
-halting = oracle("halting")
+halting, architecture = oracle("halting"), oracle("architecture")
 
 LOOPS = 6
 guesses = st.lists(st.integers(0, 3), min_size=LOOPS, max_size=LOOPS)
@@ -117,6 +117,16 @@ def test_the_change_of_a_state_matches_the_spec(before: list[float], after: list
     zeros, yes = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     seen = observe(1, h, old, nothing, zeros, nothing[..., 0], yes, yes)
     assert seen.change.item() == pytest.approx(halting.change(h[0, 0], old[0, 0]))
+
+
+@pytest.mark.spec("architecture.guess")
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=6), st.sampled_from([torch.float32, torch.float64]))
+def test_the_guess_is_the_lowest_of_the_most_likely_ids(logits: list[int], dtype: torch.dtype) -> None:
+    drawn, nothing = torch.tensor([[logits]], dtype=dtype), torch.zeros(1, 1, 1, dtype=dtype)
+    zeros, yes = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
+    seen = observe(1, nothing, nothing, drawn, zeros, nothing[..., 0], yes, yes)
+    assert seen.guess.item() == architecture.guess(logits)
+    assert seen.confidence.item() == pytest.approx(architecture.confidence(logits), rel=1e-6)
 
 
 @pytest.mark.spec("halting.prefix-stability", "halting.bounds")

@@ -15,6 +15,7 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models import build_model
 from looplm.models.looped import LoopLM, Offer, Thoughts
+from looplm.think.batched import Thinking
 
 
 # float64: sums of at most a few hundred products of numbers near 1, over at most 5 loops of 3 layers (architecture, Questions)
@@ -42,10 +43,16 @@ def token_by_token(model: LoopLM, tokens: Tensor, rule: HaltingRule, chunks: lis
 
 
 @pytest.mark.spec(
+    "architecture.embedding",
     "architecture.loop",
     "architecture.loop-signal",
+    "architecture.learned-loop-signal",
     "architecture.tied-head",
+    "architecture.seen",
     "architecture.causal",
+    "architecture.layer",
+    "architecture.projections",
+    "architecture.positions",
     "architecture.rms-norm",
     "architecture.layer-norm",
     "architecture.attention",
@@ -71,6 +78,7 @@ def test_training_pass_matches_the_spec(model: LoopLM, tokens: Tensor, num_loops
 
 @pytest.mark.spec(
     "halting.kv-publish",
+    "halting.kv-pass",
     "halting.roles",
     "halting.fixed",
     "halting.confidence",
@@ -147,7 +155,7 @@ def test_token_by_token_equals_reading_at_once(model: LoopLM, tokens: Tensor, ru
     assert_same(token_by_token(model, tokens, rule, [1] * length), model.think(tokens, rule))
 
 
-@pytest.mark.spec("halting.kv-publish")
+@pytest.mark.spec("halting.kv-publish", "halting.kv-pass")
 @given(models(body="looped", loop_signal="learned", loop_signal_loops=6), texts(min_length=8), st.integers(2, 6))
 def test_what_a_chunk_publishes_at_its_end_is_what_it_would_have_offered(model: LoopLM, tokens: Tensor, cut: int) -> None:
     rule = Scattered(6)
@@ -207,6 +215,22 @@ def test_a_halted_token_never_changes(model: LoopLM, tokens: Tensor, rule: Halti
         frozen = thoughts.loops_taken <= l
         assert torch.equal(per_loop[l][frozen], per_loop[l - 1][frozen])
     assert torch.equal(per_loop[-1], thoughts.logits)
+
+
+@pytest.mark.spec("halting.loops-taken")
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_loop_counts_also_if_it_leaves_the_state_as_it_was(fast: bool) -> None:
+    model = build_model(
+        ModelConfig(vocab_size=15, width=4, heads=1, mlp_width=4, injection="first", state_norm=False, positions="none")
+    )
+    for parameter in model.block.parameters():
+        torch.nn.init.zeros_(parameter)
+    tokens = torch.tensor([[1, 2, 3]])
+    assert torch.equal(model.settle(tokens, 1).h, model.settle(tokens, 4).h)
+    made = Thinking(model, tokens, Fixed(4)) if fast else model.think(tokens, Fixed(4))
+    while isinstance(made, Thinking) and made.running.any():
+        made.advance()
+    assert made.loops_taken[0, :3].tolist() == [4, 4, 4]
 
 
 @pytest.mark.spec("architecture.any-loops")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import halting_rules, models, texts
 from torch import Tensor
@@ -17,7 +17,7 @@ from looplm.spec import oracle
 from looplm.think.generate import generate, pad_left
 from looplm.train.recipe import load_recipe
 
-halting = oracle("halting")
+halting, architecture = oracle("halting"), oracle("architecture")
 
 PAD, NEVER = 14, -1
 
@@ -39,6 +39,21 @@ def test_decoding_equals_rereading_each_row_alone(
         assert thoughts.loops_taken[0, len(row) - 1 :].tolist() == loops
         counted = halting.block_evaluations(thoughts.loops_taken[0].tolist(), model.block.kv_share)
         assert work == pytest.approx(counted)
+
+
+@pytest.mark.spec("architecture.greedy", "architecture.guess", "halting.roles")
+@settings(max_examples=10)
+@given(models(positions="rope"), texts(max_rows=1), halting_rules(), st.integers(1, 4), st.integers(0, 14))
+def test_generating_is_greedy_by_the_spec(model: LoopLM, tokens: Tensor, rule: HaltingRule, most: int, stop: int) -> None:
+    prompt = tokens[0].tolist()
+
+    def read(text: list[int]) -> list[float]:
+        answer = torch.tensor([halting.is_answer(len(prompt), len(text))])
+        logits: list[float] = model.think(torch.tensor([text]), rule, answer=answer).logits[0, -1].tolist()
+        return logits
+
+    made = generate(model, tokens, halting=rule, max_new_tokens=most, stop_token=stop)
+    assert made.tokens == [architecture.greedy(prompt, most, stop, read)]
 
 
 @pytest.mark.spec("architecture.cache")

@@ -64,8 +64,11 @@ def observe(
     waited_for: Annotated[Tensor, Int("B 1")] | None = None,
     halt_prob: Annotated[Tensor, Float("B T")] | None = None,
 ) -> Evidence:
-    """What loop l gave, for a rule to look at; `before` is the state that it started from."""
-    best = logits.max(-1)
+    """What loop l gave, for a rule to look at; `before` is the state that it started from.
+
+    Spec: [architecture.guess][].
+    """
+    best = logits.max(-1)  # architecture.guess: of equals, torch gives the first
     return Evidence(
         l=torch.full_like(best.indices[:, :1], l) if isinstance(l, int) else l,
         h=h,

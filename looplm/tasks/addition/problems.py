@@ -145,8 +145,8 @@ class Texts:
 def write(problems: Problems, format: Format) -> Texts:
     """Problems as token ids in a format: begin mark, text, end mark.
 
-    Spec: [addition.sequence][], [addition.plain][], [addition.reversed][], [addition.double-reversed][],
-    [addition.equals-first][], [addition.answer][].
+    Spec: [addition.vocabulary][], [addition.sequence][], [addition.plain][], [addition.reversed][],
+    [addition.double-reversed][], [addition.equals-first][], [addition.answer][].
     """
     sums = add(problems)
     a = (problems.a, problems.a_length, format == "double-reversed")

@@ -6,12 +6,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from looplm.errors import InputError
-from looplm.resources import resource
 from looplm.spec import oracle
 from looplm.tasks.addition.problems import (
     BOS,
     EOS,
+    EQUALS,
     PAD,
+    PLUS,
     SLOT,
     SYMBOLS,
     Format,
@@ -108,13 +109,12 @@ def test_slots_match_the_spec(drawn: list[tuple[int, int]], format: Format) -> N
 
 
 @pytest.mark.spec("addition.vocabulary")
-def test_vocabulary_is_the_spec_table() -> None:
-    assert SYMBOLS[:10] == tuple("0123456789")
-    text = (resource("spec") / "addition.md").read_text(encoding="utf-8")
-    rows = [line.split("|") for line in text.splitlines()]
-    listed = {int(row[1]): row[2].strip(" `") for row in rows if len(row) > 3 and row[1].strip().isdigit()}
-    assert listed == {10: "+", 11: "=", BOS: "<bos>", EOS: "<eos>", PAD: "<pad>", SLOT: "<slot>"}
-    assert {id: SYMBOLS[id] for id in listed} == listed
+def test_vocabulary_is_the_spec_list() -> None:
+    assert list(SYMBOLS) == spec.SYMBOLS
+    named = {PLUS: "+", EQUALS: "=", BOS: "<bos>", EOS: "<eos>", PAD: "<pad>", SLOT: "<slot>"}
+    assert {id: spec.SYMBOLS[id] for id in named} == named
+    problem = problems_of([("90", "5")])
+    assert symbols(write(problem, "plain").tokens[0]) == "<bos>90+5=95<eos>"
 
 
 @pytest.mark.spec("addition.carries", "addition.longest-chain")
