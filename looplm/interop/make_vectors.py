@@ -84,7 +84,7 @@ _ONE, _TWO, _ALL = ("^87+95=",), ("^30+006=", "^5+4="), ("^87+95=28",)
 PLANS: dict[str, Plan] = {
     "first-light": Plan(
         _model(**_PLACES, place_window=1, loop_signal="sinusoidal", loop_signal_loops=4),
-        seed=18,
+        seed=116,
         cases=(
             Asked(_ONE, _rule("fixed", 7), new=3),
             Asked(_ALL, _rule("two-equal-argmaxes", 6), all_answer=True),
@@ -107,7 +107,7 @@ PLANS: dict[str, Plan] = {
             loop_signal="sinusoidal",
             loop_signal_loops=3,
         ),
-        seed=18,
+        seed=1180,
         cases=(
             Asked(("^8795+954=______",), _rule("prefix-stability", 6, threshold=0.5, epsilon=0.1)),
             Asked(
@@ -125,13 +125,14 @@ PLANS: dict[str, Plan] = {
                     prompt=_rule("prefix-stability", 5, threshold=0.5, epsilon=0.5),
                 ),
             ),
+            Asked(("^87+95=____",), _rule("confidence", 6, threshold=0.5, in_order=True, prompt=_rule("fixed", 2))),
         ),
     ),
     "rope-two-layers": Plan(
         _model(
             layers=2, kv_heads=1, mlp="swiglu", positions="rope", injection="first", loop_signal="learned", loop_signal_loops=2
         ),
-        seed=295,
+        seed=63,
         cases=(
             Asked(_ALL, _rule("two-equal-argmaxes", 6), all_answer=True),
             Asked(_TWO, _rule("state-change", 5, epsilon=0.5, prompt=_rule("two-equal-argmaxes", 4)), new=3),
@@ -149,7 +150,7 @@ PLANS: dict[str, Plan] = {
     ),
     "gate": Plan(
         _model(positions="none", gate=True, loop_signal="sinusoidal", loop_signal_loops=3),
-        seed=748,
+        seed=123,
         cases=(
             Asked(_ALL, _rule("gate", 5, threshold=0.5), all_answer=True),
             Asked(_TWO, _rule("gate", 5, threshold=0.6, prompt=_rule("gate", 4, threshold=0.4)), new=3),
@@ -159,7 +160,7 @@ PLANS: dict[str, Plan] = {
     ),
     "ties": Plan(
         _model(**_PLACES),
-        seed=237,
+        seed=249,
         cases=(
             Asked(("^87+35=",), _rule("confidence", 4, threshold=0.3, unknown_id=3), new=4),
             Asked(("^93+9=",), _rule("two-equal-argmaxes", 5), new=4),

@@ -68,7 +68,7 @@ def conform(path: Path) -> dict[str, Verdict]:
     Raises:
         InputError: if a file is no output of a port or breaks the schema, or names no vector, or a vector has none.
     """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.json"), key=lambda file: file.stem) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path} holds no .json files; write one per vector, {_README}.")
     found: dict[str, Verdict] = {}

@@ -193,7 +193,7 @@ def attend_to_columns(
     row = torch.arange(batch, device=columns.device)[:, None, None]
     entries = (columns + size * row).permute(2, 0, 1).flatten(1)  # [W, N], where N is B * T
     key_table, value_table = (of.transpose(1, 2).reshape(batch * size, -1) for of in (keys, values))
-    asked = (queries.transpose(1, 2) * head_dim**-0.5).reshape(entries.shape[1], groups, -1, head_dim)
+    asked = (queries.transpose(1, 2) * head_dim**-0.5).reshape(entries.shape[1], groups, heads // groups, head_dim)
     ones = queries.new_ones(head_dim)
     chunk = max(1, _ELEMENTS_AT_A_TIME // (len(entries) * heads * head_dim))
     read = []
@@ -202,6 +202,6 @@ def attend_to_columns(
     ):
         k, v = (embedding(at, table).unflatten(-1, (groups, 1, head_dim)) for table in (key_table, value_table))
         logits = ((q * k) @ ones).flatten(2) + added  # [W, n, H]
-        weights = logits.softmax(0).unflatten(2, (groups, -1))
+        weights = logits.softmax(0).unflatten(2, (groups, heads // groups))
         read.append((weights[..., None] * v).sum(0))
     return torch.cat(read).reshape(batch, -1, heads, head_dim).transpose(1, 2)

@@ -114,7 +114,7 @@ def test_the_barrier_holds_over_ten_thousand_launches() -> None:
 def test_compute_sanitizer_finds_nothing(tool: str) -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests'); import torch; from kernel_cases import *\n"
-        "case = on(Case(drawn_weights(positions='digit-place'), torch.zeros(2, 20, dtype=torch.int32), [20, 3], Rule(2),"
+        "case = on(Case(drawn_weights(positions='place'), torch.zeros(2, 20, dtype=torch.int32), [20, 3], Rule(2),"
         " torch.full((2, 20), .9)), 'cuda')\n"
         "read(case, backend='triton'); torch.cuda.synchronize()"
     )

@@ -252,8 +252,9 @@ def test_what_breaks_the_schema_is_refused(
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(output, SCHEMA)
+    if spoil in (extra_key, a_yes):  # JSON Schema knows keys and kinds, not sizes that follow from the vector
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(output, SCHEMA)
 
 
 def test_the_vectors_themselves_are_no_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
