@@ -61,12 +61,12 @@ def test_a_plan_in_json_cites_its_clauses(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "huge"], "no size or preset 'huge'"),
+        (["plan", "huge"], "no size or recipe 'huge'"),
         (["plan", "medium", "--profile", "rtx9090"], "no profile 'rtx9090'"),
         (["plan", "medium", "--loops", "3"], "medium is a static model, which has one loop"),
         (["plan", "looplm-128", "--rows", "0"], "`--rows` must be at least 1: got 0"),
         (["plan", "looplm-128", "--utilization", "2"], "`--utilization` must be above 0 and at most 1"),
-        (["profile", "show", "nosuch.toml"], "nosuch.toml cannot be read"),
+        (["profile", "show", "nosuch.toml"], "nosuch.toml does not exist; give a TOML file"),
         (["profile", "detect", "--threads", "0"], "`--threads` must be at least 1"),
         (["train", "first-light", "--recompute"], "`--recompute` goes with `--profile`"),
         (["train", "first-light", "--force"], "`--force` goes with `--profile`"),

@@ -82,7 +82,7 @@ def test_every_mistake_in_a_table_is_named_with_its_place() -> None:
 def test_convergence_is_the_first_window_below_the_loss(losses: list[float], bound: float, window: int) -> None:
     steps = [asdict(Step(step, loss, 0.1, grad_norm=1, loops=2, tokens=9, elapsed_s=1)) for step, loss in enumerate(losses, 1)]
     with TemporaryDirectory() as run:
-        (Path(run) / "log.jsonl").write_text("\n".join(map(json.dumps, [{"schema": 2}, *steps])))
+        (Path(run) / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [{"schema": 2}, *steps]))
         found = measure("convergence", loss=bound, window=window)(untrained(), Path(run)).values
     width = min(window, len(losses))
     ends = [e for e in range(width, len(losses) + 1) if torch.tensor(losses[e - width : e]).mean() < bound]

@@ -16,11 +16,11 @@ import looplm
 from looplm.errors import InputError
 from looplm.models import build_model
 from looplm.runs.checkpoint import FORMAT, Trained, load, read_card, save
-from looplm.train.recipe import load_recipe, recipe_names
+from looplm.train.recipe import read_recipe, recipe_names
 
 
 def fresh(recipe_name: str = "first-light") -> Trained:
-    recipe = load_recipe(recipe_name)
+    recipe = read_recipe(recipe_name)
     return Trained(build_model(recipe.model).eval(), recipe, {"seed": 7, "training": {}})
 
 
