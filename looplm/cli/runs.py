@@ -26,7 +26,7 @@ class Runs:
 
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is no folder; give one that holds runs.")
-        paths = sorted(note.parent for note in self.folder.rglob("run.json"))
+        paths = sorted({file.parent for name in ("run.json", ".lock") for file in self.folder.rglob(name)})
         for path in paths:
             state = state_of(path)
             if self.json:

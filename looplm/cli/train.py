@@ -92,6 +92,10 @@ class Train:
                 raise Stopped(stopped.signum, f"{stopped} {again}") from None
             except Broken as broken:
                 raise InputError(f"{broken} {again}") from broken
+            except Exception as error:
+                if not isinstance(error, InputError):
+                    error.add_note(again)
+                raise
         console = output()
         print_comparison(console, [result], control_results(recipe.name))
         print_trace(console, read_trace(folder / "trace.json"))

@@ -21,10 +21,10 @@ from typing import Any
 import tomli_w
 
 from looplm.errors import InputError
-from looplm.files import is_draft, refuse_existing, remove_drafts, to_json, write_file
+from looplm.files import refuse_existing, remove_drafts, to_json, write_file
 from looplm.runs.checkpoint import load_progress, save_progress
-from looplm.runs.lock import is_worked_in, locked
-from looplm.runs.record import ANEW, CIRCUMSTANCES, SCHEMA, read_header, read_note, read_steps, whole_steps
+from looplm.runs.lock import is_worked_in, locked, release
+from looplm.runs.record import ANEW, CIRCUMSTANCES, SCHEMA, is_unborn, read_header, read_note, read_steps, whole_steps
 from looplm.settings import Table, as_table
 from looplm.train.recipe import Recipe
 from looplm.train.trainer import Step, Trainer
@@ -76,7 +76,7 @@ class RunFolder:
         try:
             return cls._begin(path, recipe, source, lock)
         except BaseException:
-            os.close(lock)
+            release(lock)
             shutil.rmtree(path, ignore_errors=True)
             raise
 
@@ -88,7 +88,7 @@ class RunFolder:
             InputError: if there is none, another process works in it, it is damaged, or recipe or seed differ; it says in
                 what.
         """
-        unborn = path.is_dir() and _is_unborn(path)
+        unborn = path.is_dir() and is_unborn(path)
         if not unborn:
             read_note(path)  # before anything is written there
         lock = locked(path)
@@ -104,7 +104,7 @@ class RunFolder:
                 raise InputError(f"{path} is another run: {'; '.join(differs)}. Give the same command, or another folder.")
             return cls(path, note, lock)
         except BaseException:
-            os.close(lock)
+            release(lock)
             raise
 
     @classmethod
@@ -120,7 +120,7 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        os.close(self._lock)
+        release(self._lock)
 
     @property
     def complete(self) -> bool:
@@ -227,7 +227,7 @@ def _as_line(step: Step) -> dict[str, Any]:
 
 def _refuse_taken(path: Path) -> None:
     """Say what is at a path that was to be a new run."""
-    if path.is_dir() and any(path.iterdir()) and _is_unborn(path):
+    if path.is_dir() and any(path.iterdir()) and is_unborn(path):
         raise InputError(f"{path} holds a run that was cut off as it began: add --resume to begin it, or give another folder.")
     if (path / "run.json").exists():
         if "complete" in read_note(path)["done"]:
@@ -238,13 +238,6 @@ def _refuse_taken(path: Path) -> None:
             advice = "add --resume to go on with it, or give another folder"
         raise InputError(f"{path} holds a run already: {advice}.")
     refuse_existing(path)
-
-
-def _is_unborn(path: Path) -> bool:
-    """Whether the folder is empty, or holds what a claim writes before the note that makes it a run."""
-    names = {each.name for each in path.iterdir()}
-    written = {name for name in names if not is_draft(name)}
-    return not names or (".lock" in names and written <= {".lock", "config.toml", "log.jsonl"})
 
 
 def _read_config(path: Path) -> Table:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from looplm.errors import InputError
+from looplm.files import is_draft
 from looplm.runs.lock import is_worked_in
 from looplm.train.trainer import Step
 
@@ -79,8 +80,18 @@ def whole_steps(path: Path) -> int:
     return sum(1 for _ in _whole(_step_lines(path)))
 
 
+def is_unborn(path: Path) -> bool:
+    """Whether the folder is empty, or holds what a claim writes before the note that makes it a run."""
+    names = {each.name for each in path.iterdir()}
+    written = {name for name in names if not is_draft(name)}
+    return not names or (".lock" in names and written <= {".lock", "config.toml", "log.jsonl"})
+
+
 def state_of(path: Path) -> dict[str, Any]:
     """Recipe and seed of a run, and how far it is, in words."""
+    if is_unborn(path):
+        state = "being begun" if is_worked_in(path) else "cut off as it began; --resume begins it"
+        return {"recipe": "?", "seed": "?", "state": state}
     try:
         note, lines = read_note(path), len(_step_lines(path))
     except InputError as error:

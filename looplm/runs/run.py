@@ -107,14 +107,19 @@ def run_recipe(
             stages.do("trace", stages.trace)
             stages.do("report", stages.report)
             stages.do("complete", run.forget_checkpoints)
-        except (InputError, OSError) as error:
-            what = str(error) if isinstance(error, InputError) else f"{error.strerror or error}."
-            raise Broken(f"{what} What was done before is kept in {folder}.") from error
         except FloatingPointError as error:
             raise InputError(
                 f"training diverged: {error} What was done before is kept in {folder}; going on would come to the same. Try "
                 "another seed, or a lower rate (`training.schedule`)."
             ) from None
+        except Exception as error:
+            kept = f"What was done before is kept in {folder}."
+            if (what := _can_be_mended(error)) is None:
+                error.add_note(kept)
+                raise
+            if wish.signum:  # it may have ended a worker before this process had come to a place where it is whole
+                raise Stopped(wish.signum, f"stopped. {kept}") from error
+            raise Broken(f"{what} {kept}") from error
     (result,) = read_summary(folder)["results"]
     return result
 
@@ -232,6 +237,20 @@ class _Stages:
         if self.wish:
             assert self.wish.signum is not None
             raise Stopped(self.wish.signum, f"stopped; {kept} in {self.path}.")
+
+
+def _can_be_mended(error: Exception) -> str | None:
+    """What failed, if it is not the program: a refusal, the disk, the memory, or a worker that something else ended."""
+    lines = str(error).splitlines() or [""]
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}."
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"there is too little memory: {lines[0].rstrip('. ')}."
+    if isinstance(error, RuntimeError) and lines[0].startswith("DataLoader worker"):
+        return f"{lines[0].rstrip('. ')}."
+    return None
 
 
 def _read_cells(path: Path) -> list[Cell]:

@@ -1,5 +1,6 @@
 """Being told to stop: finish the step, keep what is done, say how to go on."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -39,7 +40,8 @@ def heeding(on_first: Callable[[], None] = lambda: None) -> Iterator[Wish]:
     """Within it, a first signal is only noted, for the run to stop where it is whole; a second one stops it at once.
 
     What the process was started to ignore (under `nohup`, or in a shell's background) stays ignored. Outside the main
-    thread, where Python gives no signals, nothing is heeded.
+    thread, where Python gives no signals, nothing is heeded. Forked workers, to which a terminal sends its signals too,
+    leave the first one to their parent, which ends them.
 
     Args:
         on_first: told of the first signal, at any moment of the program.
@@ -47,9 +49,12 @@ def heeding(on_first: Callable[[], None] = lambda: None) -> Iterator[Wish]:
     Raises:
         Stopped: at the second signal.
     """
-    wish = Wish()
+    wish, heeder = Wish(), os.getpid()
 
     def note(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != heeder:
+            signal.signal(signum, signal.SIG_DFL)
+            return
         if wish:
             raise Stopped(signum, "stopped at once.")
         wish.signum = signum

@@ -169,6 +169,8 @@ def test_runs_lists_what_is_there_and_how_far_it_is(here: Path, capsys: Captured
     (here / "runs" / "b" / "damaged" / "run.json").write_text("{")
     begun(here / "runs" / "b" / "lost", at=1)
     (here / "runs" / "b" / "lost" / "log.jsonl").unlink()
+    begun(here / "runs" / "b" / "early", at=1)
+    (here / "runs" / "b" / "early" / "run.json").unlink()
     (here / "runs" / "b" / "older").mkdir()
     (here / "runs" / "b" / "older" / "run.json").write_text('{"schema": 1}')
     assert main(["runs"]) == 0
@@ -176,8 +178,10 @@ def test_runs_lists_what_is_there_and_how_far_it_is(here: Path, capsys: Captured
     assert lines[0] == "runs/a/done: first-light, seed 5: complete"
     assert lines[1] == "runs/a/killed: first-light, seed 5: stopped at step 5 of 6; --resume goes on"
     assert "run.json is damaged" in lines[2]
-    assert "log.jsonl cannot be read" in lines[3]
-    assert f"is a run of schema 1; this version of looplm reads schema {SCHEMA}" in lines[4]
+    assert lines[3] == "runs/b/early: ?, seed ?: cut off as it began; --resume begins it"
+    assert "log.jsonl cannot be read" in lines[4]
+    assert f"is a run of schema 1; this version of looplm reads schema {SCHEMA}" in lines[5]
+    assert len(lines) == 6
     assert main(["runs", "runs/a", "--json"]) == 0
     done, killed = map(json.loads, capsys.readouterr().out.splitlines())
     assert (done["folder"], done["steps"], done["done"][-1]) == ("runs/a/done", 6, "complete")

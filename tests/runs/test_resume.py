@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,36 @@ def test_a_training_that_diverges_says_so_and_keeps_its_log(tmp_path: Path) -> N
         run(tmp_path / "run", on_step=poison)
     assert not isinstance(caught.value, Broken), "going on would come to the same"
     assert len(steps_of(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore."),
+            "too little memory: CUDA out of memory. Tri",
+        ),
+        (MemoryError(), "there is too little memory"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "DataLoader worker (pid 7) is killed by signal: Killed.",
+        ),
+    ],
+)
+def test_what_can_be_mended_is_told_apart_from_what_is_wrong(error: Exception, says: str, tmp_path: Path) -> None:
+    def fail(step: Step) -> None:
+        raise error
+
+    with pytest.raises(Broken, match=re.escape(says)) as caught:
+        run(tmp_path / "run", on_step=fail)
+    assert "\n" not in str(caught.value)
+
+    def bug(step: Step) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError) as found:
+        run(tmp_path / "other", on_step=bug)
+    assert found.value.__notes__ == [f"What was done before is kept in {tmp_path / 'other'}."]
 
 
 GATED: dict[str, Any] = {

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_recipe import SEED, Killed, outcome, run, steps_of, tiny
+from tiny_recipe import CPU, SEED, Killed, killed_at, outcome, run, steps_of, tiny
 
 from looplm.errors import InputError
 from looplm.files import new_folder, write_file
 from looplm.runs.checkpoint import load
 from looplm.runs.folder import default_folder
+from looplm.runs.lock import locked, release
 from looplm.runs.record import SCHEMA, read_note, read_steps, state_of
 from looplm.runs.results import make_summary, read_summary
+from looplm.runs.run import Keeping, run_recipe
+from looplm.train.execution import Execution
 from looplm.train.recipe import parse_recipe
 from looplm.train.trainer import Step, Trainer
 
@@ -121,6 +124,35 @@ def test_a_second_run_at_one_place_is_refused_at_once(tmp_path: Path) -> None:
     assert len(steps_of(tmp_path / "run")) == 1
     with pytest.raises(InputError, match="holds a run already: add --resume to go on with it"):
         run(tmp_path / "run")
+
+
+@pytest.mark.spec("training.claimed")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_a_worker_that_outlives_its_parent_keeps_no_lock(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    lock = locked(tmp_path)
+    worker = os.fork()
+    if worker == 0:
+        os.close(theirs)
+        os.read(ours, 1)  # until the parent closes its end
+        os._exit(0)
+    release(lock)  # closes it, as the end of the parent would
+    try:
+        release(locked(tmp_path))
+    finally:
+        os.close(theirs)
+        os.waitpid(worker, 0)
+
+
+@pytest.mark.spec("training.resume")
+@pytest.mark.usefixtures("no_pictures")
+def test_batches_that_workers_draw_are_the_same_before_and_after(whole: Path, tmp_path: Path) -> None:
+    execution = Execution(workers=1)
+    with pytest.raises(Killed):
+        run_recipe(tiny(), SEED, tmp_path / "run", CPU, execution=execution, keeping=Keeping(on_step=killed_at(4)))
+    run_recipe(tiny(), SEED, tmp_path / "run", CPU, execution=execution, resume=True)
+    assert outcome(tmp_path / "run")["weights"] == outcome(whole)["weights"]
+    assert steps_of(tmp_path / "run") == steps_of(whole)
 
 
 def test_a_complete_run_is_not_run_again(whole: Path) -> None:
