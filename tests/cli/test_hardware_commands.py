@@ -68,7 +68,6 @@ def test_a_plan_in_json_cites_its_clauses(capsys: Captured) -> None:
         (["plan", "looplm-128", "--utilization", "2"], "`--utilization` must be above 0 and at most 1"),
         (["profile", "show", "nosuch.toml"], "nosuch.toml does not exist; give a TOML file"),
         (["profile", "detect", "--threads", "0"], "`--threads` must be at least 1"),
-        (["train", "first-light", "--recompute"], "`--recompute` goes with `--profile`"),
         (["train", "first-light", "--force"], "`--force` goes with `--profile`"),
         (["train", "first-light", "--profile", "h200"], "the device 'cuda' is not available here"),
         (["solve", "1+1", "--force"], "`--force` goes with `--profile`"),
