@@ -62,7 +62,7 @@ def test_worked_examples_are_right(path: Path) -> None:
 
 def test_tracebacks_show_the_line_in_the_markdown() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
-        spec.oracle("training").learning_rate(0, 0, 0, 1.0, 0.0)
+        spec.oracle("training").cosine(0, 0, 0, 1.0, 0.0)
     frame = traceback.extract_tb(caught.value.__traceback__)[-1]
     assert Path(frame.filename).name == "training.md"
     assert frame.line is not None
