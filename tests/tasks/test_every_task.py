@@ -218,8 +218,9 @@ def test_a_class_that_lacks_a_part_is_no_task(lacking: str, elsewhere: Path) -> 
     parts = {name: getattr(echo_task.Echo, name) for name in FACE if name != lacking}
     from dataclasses import make_dataclass
 
-    echo_task.Half = make_dataclass("Half", [("letters", int, 3)], namespace=parts, frozen=True)
-    echo_task.Half.__module__ = "echo_task"
+    half = make_dataclass("Half", [("letters", int, 3)], namespace=parts, frozen=True)
+    half.__module__ = "echo_task"
+    vars(echo_task)["Half"] = half
     table = {"name": "mine", "title": "mine", "task": {"name": "echo_task:Half"}, "model": {}, "evaluation": {"sizes": [2]}}
     with pytest.raises(InputError, match=f"'echo_task:Half' is no task: it lacks `{lacking}`"):
         parse_recipe(table, where="test")

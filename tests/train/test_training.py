@@ -387,8 +387,9 @@ def test_products_in_half_precision_train_too(dtype: Any) -> None:
 
 def test_validation_asks_held_out_problems_when_it_is_due() -> None:
     steps = list(run_steps(Trainer(tiny(validate_every=3), 0)))
-    assert [step.step for step in steps if step.validation_loss is not None] == [3, 6]
-    assert all(0 < step.validation_loss < 10 for step in steps if step.validation_loss is not None)
+    judged = {step.step: step.validation_loss for step in steps if step.validation_loss is not None}
+    assert list(judged) == [3, 6]
+    assert all(loss is not None and 0 < loss < 10 for loss in judged.values())
 
 
 @pytest.mark.spec("training.loop-count", "training.log")
@@ -397,7 +398,7 @@ def test_steps_report_what_was_done() -> None:
     done = list(run_steps(Trainer(recipe, 0)))
     assert [step.step for step in done] == list(range(1, 41))
     assert {step.loops for step in done} == {2, 3, 4}
-    assert all(math.isfinite(step.loss) and step.grad_norm > 0 for step in done)
+    assert all(math.isfinite(step.loss) and (step.grad_norm or 0) > 0 for step in done)
     assert [step.learning_rate for step in done] == [recipe.training.schedule(n, 40) for n in range(40)]
 
 
