@@ -5,6 +5,7 @@ from looplm.shapes import enable_checks
 enable_checks("looplm")  # before anything else of the package is imported
 
 import os  # noqa: E402
+import signal  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -16,6 +17,11 @@ hypothesis.settings.register_profile(
     "looplm", deadline=None, derandomize=True, max_examples=int(os.environ.get("LOOPLM_EXAMPLES", "25")), print_blob=True
 )
 hypothesis.settings.load_profile("looplm")
+
+# What starts the tests may ignore signals, and children inherit that: a test that sends one wants it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _outcomes: dict[str, dict[str, Any]] = {}
 

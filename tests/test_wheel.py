@@ -21,7 +21,7 @@ assert looplm.__version__ == spec.version()
 assert spec.citation("halting.kv-publish").startswith("halting.kv-publish@")
 assert spec.oracle("addition").longest_chain(999, 1) == 3
 assert "first-light" in recipe_names()
-assert committed_results("first-light") and others()["target"]["8"] == 0.7
+assert committed_results("first-light") and others("addition")["target"]["8"] == 0.7
 assert looplm.solve(looplm.load("adder"), ["978+457"])[0].answer == "1435"
 print("works from", here)
 """

@@ -78,7 +78,7 @@ class Report:
     summaries: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[SUMMARY [SUMMARY ...]]")]
     """Summaries, or the runs that hold them; the first result's preset is the one that the others are compared with."""
     figure: Path | None = None
-    """Draw accuracy by digits to this file, as .svg and .png."""
+    """Draw accuracy by size to this file, as .svg and .png."""
     markdown: bool = False
     """Print the table in Markdown, in place of colours and lines."""
     out: Path | None = None

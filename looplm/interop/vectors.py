@@ -35,7 +35,7 @@ class Difference:
 
     case: int
     place: str
-    """As one would index the case: states[0][3][1][5]."""
+    """As one would index the case: `states[0][3][1][5]`."""
     words: str
     """The same in words."""
     expected: Any
