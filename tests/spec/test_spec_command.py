@@ -207,7 +207,7 @@ def test_the_shipped_adders_cite_what_their_presets_exercise() -> None:
     ("file", "old", "new", "test"),
     [
         ("halting.md", "return min(reader_loop, s + 1)", "return min(reader_loop, s)", "tests/models"),
-        ("addition.md", "if pair >= 10:", "if pair >= 9:", "tests/tasks/addition"),
+        ("addition.md", "if pair >= 10:", "if pair >= 9:", "tests/tasks/addition/test_problems.py"),
         ("training.md", "if 2 * l > num_loops", "if 2 * l >= num_loops", "tests/train/test_training.py"),
     ],
 )

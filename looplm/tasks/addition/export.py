@@ -17,7 +17,7 @@ from looplm.tasks.addition.sets import draw_training, test_set
 if TYPE_CHECKING:
     from looplm.tasks.addition import Addition
 
-_BATCH = 65_536
+_BATCH = 8_192
 _TRIES_WITHOUT_GAIN = 20
 
 
