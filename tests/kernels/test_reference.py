@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kernel_cases import OUTPUTS, SIMPLE, Case, alone, cases, drawn_weights, fresh, read, written
 from looplm_kernels.halt_update import halt_update
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from looplm.spec import oracle
 
-kernels, halting = oracle("kernels"), oracle("halting")
+kernels, halting, architecture = oracle("kernels"), oracle("halting"), oracle("architecture")
 
 
 @pytest.mark.spec("kernels.prefill-is-decode")
@@ -80,13 +80,13 @@ def test_a_token_halts_by_the_rule(case: Case) -> None:
         assert int(state.loops_taken[0, t]) == expected
 
 
-@pytest.mark.spec("kernels.confidence")
-@given(st.lists(st.floats(-30, 30), min_size=1, max_size=40), st.integers(1, 50))
+@pytest.mark.spec("kernels.confidence", "architecture.guess")
+@given(st.lists(st.floats(-30, 30) | st.integers(-1, 1).map(float), min_size=1, max_size=40), st.integers(1, 50))
+@example([0.0, 2.0, 2.0], 1)
 def test_one_pass_over_the_vocabulary_is_softmax(logits: list[float], chunk: int) -> None:
     p, token = kernels.confidence(logits, chunk)
-    expected = torch.tensor(logits, dtype=torch.float64).softmax(0)
-    assert p == pytest.approx(float(expected.max()), rel=1e-12)
-    assert expected[token] == expected.max()
+    assert p == pytest.approx(architecture.confidence(logits), rel=1e-12)
+    assert token == architecture.guess(logits), "of equals the lowest id"
 
 
 @pytest.mark.spec("kernels.flops")
