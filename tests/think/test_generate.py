@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import halting_rules, models, texts
+from strategies import halting_rules, models, simple_rules, texts
 from torch import Tensor
 
-from looplm.loop.halting import Bounded, Evidence, HaltingRule, parse_halting
+from looplm.loop.halting import Bounded, ByRole, Evidence, HaltingRule, parse_halting
 from looplm.loop.halting.fixed import Fixed
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
@@ -42,18 +42,26 @@ def test_decoding_equals_rereading_each_row_alone(
 
 
 @pytest.mark.spec("architecture.greedy", "architecture.guess", "halting.roles")
-@settings(max_examples=10)
-@given(models(positions="rope"), texts(max_rows=1), halting_rules(), st.integers(1, 4), st.integers(0, 14))
-def test_generating_is_greedy_by_the_spec(model: LoopLM, tokens: Tensor, rule: HaltingRule, most: int, stop: int) -> None:
-    prompt = tokens[0].tolist()
+@settings(max_examples=15)
+@given(models(positions="rope"), texts(max_rows=1), simple_rules(), simple_rules(), st.integers(1, 5), st.data())
+def test_generating_is_greedy_by_the_spec(
+    model: LoopLM, tokens: Tensor, of_answer: HaltingRule, of_prompt: HaltingRule, most: int, data: st.DataObject
+) -> None:
+    prompt, rules, loops = tokens[0].tolist(), ByRole(of_answer, of_prompt), []
 
     def read(text: list[int]) -> list[float]:
         answer = torch.tensor([halting.is_answer(len(prompt), len(text))])
-        logits: list[float] = model.think(torch.tensor([text]), rule, answer=answer).logits[0, -1].tolist()
+        thoughts = model.think(torch.tensor([text]), rules, answer=answer)
+        loops.append(int(thoughts.loops_taken[0, -1]))
+        logits: list[float] = thoughts.logits[0, -1].tolist()
         return logits
 
-    made = generate(model, tokens, halting=rule, max_new_tokens=most, stop_token=stop)
+    endless = architecture.greedy(prompt, most, NEVER, read)
+    stop = data.draw(st.sampled_from([NEVER, *endless]))
+    made = generate(model, tokens, halting=rules, max_new_tokens=most, stop_token=stop)
+    loops.clear()
     assert made.tokens == [architecture.greedy(prompt, most, stop, read)]
+    assert made.loops_taken == [loops]
 
 
 @pytest.mark.spec("architecture.cache")
