@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 import looplm
-from looplm.cli.console import REFUSED, fail, remember
+from looplm.cli.console import REFUSED, fail, forgive_encodings, remember
 from looplm.errors import InputError
 from looplm.runs.signals import handled
 
@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """What the shell calls: run one command and leave with its exit code."""
+    forgive_encodings()
     code = main()
     try:
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,6 +29,13 @@ def command(*added: str, without: str = "") -> str:
     """The command that runs now, to be pasted into a shell: without one word, and with others added."""
     program = ["looplm"] if Path(sys.argv[0]).stem == "looplm" else [sys.executable, "-m", "looplm"]
     return shlex.join([*program, *(word for word in _arguments if word != without), *added])
+
+
+def forgive_encodings() -> None:
+    """Standard output and error write `?` for a sign that their encoding lacks, in place of failing after all the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def output() -> "Console":

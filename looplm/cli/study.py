@@ -61,19 +61,12 @@ class StudyCommand:
         return 0
 
     def _print(self, study: "Study", summary: dict[str, Any]) -> None:
-        from rich.table import Table
-
+        from looplm.cli.tables import print_table
         from looplm.lab.verdicts import study_table, verdict_lines
 
         console = output()
         console.print(study.title["en"] + (" (fast: these numbers answer nothing)" if self.fast else ""), style="bold")
-        header, rows = study_table(study, summary)
-        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-        for number, name in enumerate(header):
-            table.add_column(name, justify="left" if number < len(study.factors) else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        print_table(console, *study_table(study, summary), left=len(study.factors))
         for question, answers in verdict_lines(study, summary):
             console.print(f"\n{question}", style="bold")
             for answer in answers:

@@ -1,13 +1,23 @@
-"""Tables and traces for a terminal."""
+"""Tables and traces for a terminal. No cell is ever cut: a narrow terminal gets fewer columns, and a pipe gets all of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from looplm.runs.results import Result, bits_unit, comparison_table, others, parameters_by_preset, scored_by_loss, work_note
+from looplm.runs.results import (
+    Result,
+    bits_unit,
+    comparison_table,
+    others,
+    parameters_by_preset,
+    scored_by_loss,
+    sets_of,
+    work_note,
+)
 
 
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
@@ -16,12 +26,10 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
     solved = "Problems solved exactly, %, with 95 % Wilson intervals"
     by_loss = scored_by_loss(results)
     console.print(f"{bits_unit(results[0]).capitalize()}, lower is better" if by_loss else solved, style="bold")
-    made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")  # fits 80 columns
-    for name in header:
-        made.add_column(name.removesuffix(" control").replace(", ", ",\n"), justify="right", no_wrap=True)
-    for row in rows:
-        made.add_row(*(cell.replace(", ", ",") for cell in row))
-    console.print(made)
+    own = header.index("loops") - len(sets_of(results))  # what stands before is of others; the controls last
+    columns = [name.removesuffix(" control").replace(", ", ",\n") for name in header]
+    cells = [[cell.replace(", ", ",") for cell in row] for row in rows]
+    print_table(console, columns, cells, keep=[0, *range(own, len(header)), *reversed(range(1, own))])
     if note := work_note([*results, *controls]):
         console.print(note)
     for name, numbers in others(results[0]["task"]).items():
@@ -30,23 +38,87 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
         console.print(f"{name}: {parameters}")
 
 
+def print_table(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, keep: Sequence[int] = (), left: int = 0
+) -> None:
+    """Rows under a header, at their full width.
+
+    Args:
+        console: where to; a terminal that is too narrow gets the columns that fit, and a line that names the others.
+        header: a name for each column; it may have several lines.
+        rows: a cell for each column.
+        keep: columns by number, the dearest first; by default as they stand. The first is always shown.
+        left: how many columns, from the first on, are set to the left.
+    """
+    widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
+    room = console.width if console.is_terminal else sum(widths) + len(widths)
+    shown: list[int] = []
+    for number in keep or range(len(header)):
+        if not shown or sum(widths[n] + 1 for n in shown) + widths[number] < room:
+            shown.append(number)
+    shown.sort()
+    made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for number in shown:
+        made.add_column(_aligned(header[number], number < left), no_wrap=True)
+    for row in rows:
+        made.add_row(*(_aligned(row[number], number < left) for number in shown))
+    _print_whole(console, made, sum(widths[number] + 1 for number in shown))
+    if missing := [" ".join(name.split()) for number, name in enumerate(header) if number not in shown]:
+        console.print(f"Not shown in {console.width} columns: {'; '.join(missing)}. A wider terminal or a file gets all.")
+
+
 def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     """One row a loop, one column a token: the guess, brighter where the model is surer; blank once halted."""
     verdict = {True: " (right)", False: " (wrong)", None: ""}[trace["correct"]]
     asked = "".join(sign if sign.isprintable() else " " for sign in f"{trace['problem']} → {trace['answer']}")
     console.print(Text(f"\n{asked}{verdict}", style="bold"))  # no markup: it may be any text
-    made = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
-    made.add_column("", justify="right")
-    for token in trace["tokens"]:
-        made.add_column(Text(_short(token["text"])), justify="center")
-    for loop in range(trace["max_loops"]):
-        made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in trace["tokens"]))
-    made.add_row("loops", *(str(token["loops_taken"]) for token in trace["tokens"]), style="bold")
-    console.print(made)
+    for tokens in _blocks(console, trace["tokens"]):
+        made = Table(box=None, padding=(0, 1), show_header=True, header_style="bold")
+        made.add_column("", justify="right", no_wrap=True)
+        for token in tokens:
+            made.add_column(Text(_short(token["text"])), justify="center", no_wrap=True)
+        for loop in range(max(token["loops_taken"] for token in tokens)):
+            made.add_row(f"loop {loop + 1}", *(_thought(token, loop) for token in tokens))
+        made.add_row("loops", *(str(token["loops_taken"]) for token in tokens), style="bold")
+        _print_whole(console, made, sum(map(_column, tokens)) + _LABEL)
     console.print("Column: token read (^ begin, $ end, _ slot), as the model writes them. Cell: most likely token,")
     console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red); blank once halted.")
     console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim, by {trace['prompt_rule']}.")
     console.print(f"Work: {trace['block_evaluations']:.1f} block evaluations.")
+
+
+_LABEL = len(" loop 999 ")
+
+
+def _print_whole(console: Console, table: Table, width: int) -> None:
+    """A table as wide as it is; rich would cut its cells to the width of the terminal, which a pipe does not have."""
+    room = console.width
+    console.width = max(room, width)
+    console.print(table)
+    console.width = room
+
+
+def _blocks(console: Console, tokens: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The tokens in order, as many at a time as the terminal has room for; all at once in a pipe."""
+    blocks: list[list[Mapping[str, Any]]] = [[]]
+    for token in tokens:
+        if console.is_terminal and blocks[-1] and _LABEL + sum(map(_column, [*blocks[-1], token])) > console.width:
+            blocks.append([])
+        blocks[-1].append(token)
+    return blocks
+
+
+def _column(token: Mapping[str, Any]) -> int:
+    cells = [Text(_short(token["text"])), *(_thought(token, loop) for loop in range(token["loops_taken"]))]
+    return max(*(cell.cell_len for cell in cells), len(str(token["loops_taken"]))) + 2
+
+
+def _aligned(text: str, left: bool) -> Text:
+    return Text(text, justify="left" if left else "right")  # no markup: it may be any text
+
+
+def _width(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
 
 
 def _thought(token: Mapping[str, Any], loop: int) -> Text:

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ import tyro
 from looplm.cli.console import FAILED, fail, notes
 from looplm.cli.device import DeviceOptions
 from looplm.cli.halting import HaltingOptions
+from looplm.cli.lines import lines_of, standard_input, waiting
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Mode = Literal["left-to-right", "parallel"]
 
 _LINES_AT_A_TIME = 512
+_FIRST_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Solve:
         if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
             notes().print(f"the loop runs in torch: {chosen.why}")
         solved = bad = right = 0
-        while batch := list(islice(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME)):
+        for batch in waiting(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME):
             problems = []
             for number, line in batch:
                 try:
@@ -80,7 +81,8 @@ class Solve:
             for solution in solve(adder, problems, halting, self.backend) if problems else []:
                 solved, right = solved + 1, right + solution.correct
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
-                print(text, flush=not whole_file)
+                print(text)
+            sys.stdout.flush()
         if whole_file and not solved and not bad:
             raise InputError(f"{self.problem} holds no sums; give one a line, such as 978+457.")
         if self.check:
@@ -94,16 +96,17 @@ class Solve:
         from looplm.errors import InputError
 
         if self.problem == "-":
-            return _numbered(iter(sys.stdin)), True
+            return _numbered(standard_input()), True
         if "+" in self.problem:
             return iter([(1, self.problem)]), False
         try:
-            text = Path(self.problem).read_text(encoding="utf-8")
+            with Path(self.problem).open("rb") as file:
+                start = file.read(_FIRST_BYTES)
         except OSError:
             raise InputError(f"{self.problem[:60]!r} is neither a sum such as 978+457 nor a file that can be read.") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{self.problem} is not a text file; give one sum a line, such as 978+457.") from None
-        return _numbered(iter(text.splitlines())), True
+        if b"\0" in start:
+            raise InputError(f"{self.problem} is not a text file; give one sum a line, such as 978+457.")
+        return _numbered(lines_of(Path(self.problem))), True
 
 
 @dataclass(frozen=True)
