@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from looplm.loop.halting import HaltingRule
+from looplm.loop.halting import HaltingRule, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
 from looplm.task import Batch, Task
@@ -39,6 +39,8 @@ class Cell:
     """Per problem, its prompt included (halting.block-evaluations)."""
     elapsed_s: float
     """Wall time of the whole cell."""
+    ran_out: int = 0
+    """Problems of which an answer token was stopped by the bound on loops (halting.ran-out)."""
     nats_per_token: float | None = None
     """Mean cross-entropy of the scored tokens, for sets that are scored by loss."""
 
@@ -78,6 +80,8 @@ class Attempts:
     """Of the whole text, the prompt included."""
     elapsed_s: float
     """Wall time, in batches, on a machine that may have been busy."""
+    ran_out: int = 0
+    """Problems of which an answer token was stopped by the bound on loops."""
     nats: Annotated[Tensor, Float("N")] | None = None
     """Cross-entropy of each problem's scored tokens, their mean; where it was asked for."""
 
@@ -95,7 +99,7 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
         halting: when a token stops.
         with_loss: also read, from the state at which each token halted, how likely the right one was.
 
-    Spec: [tasks.exact-match][], [tasks.nats-per-token][], [halting.block-evaluations][].
+    Spec: [tasks.exact-match][], [tasks.nats-per-token][], [halting.block-evaluations][], [halting.ran-out][].
     """
     made: list[tuple[Tensor, ...]] = []
     began = time.perf_counter()
@@ -111,7 +115,8 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
         nats = (_nats(model, thinking.states[:, :width], part),) if with_loss else ()
         made.append((solved(guess, part), taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations, *nats))
     right, mean, most, work, *loss = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
-    return Attempts(right, mean, most, work, time.perf_counter() - began, *loss)
+    out = int((most >= loops_that_run_out(halting)).sum())
+    return Attempts(right, mean, most, work, time.perf_counter() - began, out, *loss)
 
 
 def _nats(model: LoopLM, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
@@ -155,6 +160,7 @@ def make_cell(name: str, size: int, attempts: Attempts) -> Cell:
         mean_loops=round(float(attempts.mean_loops.mean()), 3),
         block_evaluations=round(float(attempts.block_evaluations.mean()), 1),
         elapsed_s=round(attempts.elapsed_s, 2),
+        ran_out=attempts.ran_out,
         nats_per_token=None if attempts.nats is None else round(float(attempts.nats.mean()), 6),
     )
 

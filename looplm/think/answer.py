@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from looplm.loop.halting import HaltingRule
+from looplm.loop.halting import HaltingRule, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.task import Prompt, Task
 from looplm.think.backends import Backend, begin, choose
@@ -28,6 +28,8 @@ class Response:
     """Of the token from which each token of the answer is read; in place, of every slot."""
     block_evaluations: float
     """Work for the whole text, the prompt included."""
+    ran_out: bool = False
+    """Whether a token of the answer was stopped by the bound on loops: then the model was not done."""
 
 
 def respond(
@@ -44,6 +46,8 @@ def respond(
 
     Raises:
         InputError: if one is no question of the task.
+
+    Spec: [halting.ran-out][].
     """
     prompts = [task.prompt(question) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: (prompts[i].slots > 0, _length(prompts[i])))
@@ -56,7 +60,8 @@ def respond(
         answer_with = _in_place if last.slots else _after
         made = answer_with(model, task, [prompts[i] for i in batch], halting, backend)
         for i, (tokens, loops, work) in zip(batch, made, strict=True):
-            responses[i] = Response(questions[i], task.answer(tokens), tokens, loops, work)
+            out = max(loops, default=0) >= loops_that_run_out(halting)
+            responses[i] = Response(questions[i], task.answer(tokens), tokens, loops, work, out)
     return [responses[i] for i in range(len(prompts))]
 
 

@@ -8,8 +8,9 @@ the file; recipes and the command line know it by the file's name. A rule of you
 `package.module:Class`. The least that it needs is what `HaltingRule` asks for; `Bounded` brings the bounds and the order.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import torch
@@ -230,6 +231,37 @@ def as_table(rule: HaltingRule) -> dict[str, Any]:
         return write_choice(RULES, rule)
     answer = write_choice(RULES, rule.answer)
     return answer if rule.prompt == _unless_named(rule.answer) else answer | {"prompt": write_choice(RULES, rule.prompt)}
+
+
+def loops_that_run_out(rule: HaltingRule) -> float:
+    """The loops after which an answer token is stopped by the bound, done or not; infinite where the rule is a number of loops.
+
+    Spec: [halting.ran-out][].
+    """
+    from looplm.loop.halting.fixed import Fixed
+
+    answer = ByRole.of(rule).answer
+    return math.inf if isinstance(answer, Fixed) else answer.max_loops
+
+
+def bound_for_slots(rules: ByRole, slots: int) -> ByRole:
+    """These rules, with more loops where an answer has many slots, since what one slot tells the next walks one slot a loop.
+
+    The number of loops of a rule `fixed`, and the bound of a rule that does not share `Bounded`, stay as they are.
+
+    Spec: [halting.slots][].
+    """
+    from looplm.loop.halting.fixed import Fixed
+
+    def longer(rule: HaltingRule) -> HaltingRule:
+        if isinstance(rule, Fixed) or not isinstance(rule, Bounded):
+            return rule
+        most = rule.max_loops
+        while 4 * most < 5 * slots:
+            most *= 2
+        return replace(rule, max_loops=most)
+
+    return ByRole(longer(rules.answer), longer(rules.prompt))
 
 
 def name_of(rule: HaltingRule) -> str:

@@ -1,14 +1,15 @@
 """Sums as a user writes them: decimal in, decimal out."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from looplm.errors import InputError
-from looplm.loop.halting import HaltingRule
+from looplm.loop.halting import ByRole, HaltingRule, bound_for_slots
 from looplm.runs.checkpoint import Trained
 from looplm.tasks.addition import Addition
 from looplm.tasks.addition.problems import parse_problem
-from looplm.think.answer import respond
+from looplm.think.answer import Response, respond
 from looplm.think.backends import Backend
 
 
@@ -26,6 +27,8 @@ class Solution:
     """Per answer token, lowest place first as it was written, the end mark included; in parallel, per slot."""
     block_evaluations: float
     """Work for the whole text, the prompt included."""
+    ran_out: bool = False
+    """Whether a token of the answer was stopped by the bound on loops: then the model was not done."""
 
     @property
     def correct(self) -> bool:
@@ -34,7 +37,12 @@ class Solution:
 
 
 def solve(
-    adder: Trained, problems: Sequence[str], halting: HaltingRule | None = None, backend: Backend = "auto"
+    adder: Trained,
+    problems: Sequence[str],
+    halting: HaltingRule | None = None,
+    backend: Backend = "auto",
+    *,
+    bound_follows_slots: bool | None = None,
 ) -> list[Solution]:
     """Solve sums such as `978+457`, in batches of like length, answers in the order of the problems.
 
@@ -43,14 +51,25 @@ def solve(
         problems: sums in decimal, operands of at most 1,000 digits.
         halting: when a token stops; by default as its recipe says.
         backend: what runs the loop, as for generate.
+        bound_follows_slots: whether long sums in parallel may take more loops than `halting` says; by default if none is given.
 
     Raises:
         InputError: if a problem is not a sum, or the model is not an adder.
+
+    Spec: [halting.slots][], [halting.ran-out][].
     """
     task = task_of(adder)
     sums = ["+".join(parse_problem(problem)) for problem in problems]
-    made = respond(adder.model, task, sums, halting or adder.recipe.halting, backend)
-    return [Solution(r.question, r.answer, r.tokens, r.loops_taken, r.block_evaluations) for r in made]
+    follows = halting is None if bound_follows_slots is None else bound_follows_slots
+    rules = ByRole.of(halting or adder.recipe.halting)
+    by_rules: dict[ByRole, list[int]] = defaultdict(list)
+    for i, sum_ in enumerate(sums):
+        by_rules[bound_for_slots(rules, task.prompt(sum_).slots) if follows else rules].append(i)
+    made: dict[int, Response] = {}
+    for rule, those in by_rules.items():
+        made |= dict(zip(those, respond(adder.model, task, [sums[i] for i in those], rule, backend), strict=True))
+    responses = [made[i] for i in range(len(sums))]
+    return [Solution(r.question, r.answer, r.tokens, r.loops_taken, r.block_evaluations, r.ran_out) for r in responses]
 
 
 def task_of(adder: Trained) -> Addition:

@@ -39,7 +39,7 @@ class Solve:
     """A run, a checkpoint, or the name of a shipped model; default: the shipped adder of the mode."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     json: bool = False
-    """Print one JSON object a line: problem, answer, loops taken per answer token, block evaluations."""
+    """Print one JSON object a line: problem, answer, loops taken per answer token, block evaluations, whether loops ran out."""
     check: bool = False
     """Count right answers against exact arithmetic; exit with 1 if any is wrong."""
     on: Annotated[DeviceOptions, tyro.conf.arg(name="")] = field(default_factory=DeviceOptions)
@@ -65,7 +65,7 @@ class Solve:
         chosen = choose(self.backend, adder.model, halting)
         if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
             notes().print(f"the loop runs in torch: {chosen.why}")
-        solved = bad = right = 0
+        solved = bad = right = out = most = 0
         for batch in waiting(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME):
             problems = []
             for number, line in batch:
@@ -78,8 +78,13 @@ class Solve:
             if profile and problems and not self.on.force:
                 longest = 2 * max(map(len, problems)) + 2
                 refuse_generation(adder.model, len(problems), longest, halting.max_loops, profile)
-            for solution in solve(adder, problems, halting, self.backend) if problems else []:
-                solved, right = solved + 1, right + solution.correct
+            for solution in (
+                solve(adder, problems, halting, self.backend, bound_follows_slots=self.stop.max_loops is None)
+                if problems
+                else []
+            ):
+                most = max(most, *solution.loops_taken)
+                solved, right, out = solved + 1, right + solution.correct, out + solution.ran_out
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text)
             sys.stdout.flush()
@@ -87,6 +92,11 @@ class Solve:
             raise InputError(f"{self.problem} holds no sums; give one a line, such as 978+457.")
         if self.check:
             notes().print(f"{right} of {solved} right")
+        if out:
+            fail(
+                f"{out} of {solved} answers ran out of loops: a token was stopped before its rule was content, and may be"
+                f" wrong; try --max-loops {2 * most}."
+            )
         if bad:
             fail(f"{bad} of {solved + bad} lines were no sums and were passed over.")
         return FAILED if bad or (self.check and right < solved) else 0
@@ -203,6 +213,7 @@ def _as_json(solution: "Solution") -> dict[str, object]:
         "answer": solution.answer,
         "loops_taken": solution.loops_taken,
         "block_evaluations": round(solution.block_evaluations, 3),
+        "ran_out": solution.ran_out,
     }
 
 
