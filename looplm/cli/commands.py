@@ -7,6 +7,7 @@ from typing import Any
 
 from looplm.cli.bench import Bench
 from looplm.cli.conform import Conform
+from looplm.cli.doctor import Doctor
 from looplm.cli.evaluate import Eval, Report
 from looplm.cli.plan import PlanCommand
 from looplm.cli.profile import ProfileCommand
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Any] = {
     "spec": Spec,
     "conform": Conform,
     "bench": Bench,
+    "doctor": Doctor,
 }
 """Those that serve every task."""
 

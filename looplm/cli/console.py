@@ -1,5 +1,6 @@
 """What the command line prints, and where: results to standard output, everything else to standard error."""
 
+import os
 import shlex
 import sys
 from io import TextIOWrapper
@@ -16,6 +17,9 @@ FAILED = 1
 """Exit code: the work was done, and part of it failed."""
 REFUSED = 2
 """Exit code: the input was refused; nothing was done."""
+
+_MOST_THREADS = 256
+"""More than this, PyTorch's pool of threads may fail to start."""
 
 _arguments: list[str] = []
 
@@ -76,12 +80,14 @@ def find_device(name: str, threads: int = 1) -> "torch.device":
     """
     import torch
 
-    if threads < 1:
-        raise InputError(f"`--threads` must be at least 1: got {threads}.")
+    most = max(_MOST_THREADS, os.cpu_count() or 1)
+    if not 1 <= threads <= most:
+        raise InputError(f"`--threads` must be from 1 to {most}: got {threads}.")
     torch.set_num_threads(threads)
 
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(name.split(":")[0], False):
-        there = ", ".join(kind for kind, present in available.items() if present)
-        raise InputError(f"the device {name!r} is not available here; there is: {there}.")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    names = [kind for kind, count in counts.items() if count]
+    names += [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
+    if name not in names:
+        raise InputError(f"the device {name!r} is not available here; there is: {', '.join(n for n in names if ':' not in n)}.")
     return torch.device(name)

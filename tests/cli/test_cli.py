@@ -238,3 +238,23 @@ def test_naming_the_rule_of_the_preset_changes_only_what_is_given() -> None:
     assert made.prompt == known.prompt
     other = HaltingOptions(halting="two-equal-argmaxes").resolve(known)
     assert other.answer == TwoEqualArgmaxes(64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "adder", "--seed", "9" * 23], "`seed` must be from"),
+        (["eval", "adder", "--device", "cpu:x"], "'cpu:x' is not available here"),
+        (["eval", "adder", "--device", "cpu:7"], "'cpu:7' is not available here"),
+        (["eval", "adder", "--device", "cpu:"], "'cpu:' is not available here"),
+        (["eval", "adder", "--device", "warp"], "'warp' is not available here"),
+        (["solve", "1+1", "--threads", "999999"], "`--threads` must be from 1 to"),
+        (["solve", "1+1", "--threads", "0"], "`--threads` must be from 1 to"),
+    ],
+)
+def test_a_number_or_name_out_of_bounds_is_refused_in_one_line(capsys: Captured, arguments: list[str], message: str) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err

@@ -19,6 +19,9 @@ TestKind = Literal["uniform", "carry-heavy"]
 CARRY_HEAVY_RATE = 0.7
 """Probability that a place above the lowest sums to 9, in the carry-heavy test sets."""
 
+_LARGEST_SEED = 10**12
+"""Of a test set: each has streams of its own, all within 64 bits."""
+
 
 def draw_training(rows: range, task: "Addition", draw: Draw) -> Problems:
     """Problems to train on, one for each row of a batch; pairs held out for testing are drawn again.
@@ -179,4 +182,6 @@ def _below(limit: Tensor, random: Random) -> Tensor:
 def _test_generator(kind: str, digits: int, seed: int) -> torch.Generator:
     """Each kind and digit count has a stream of its own, far from training's, which is seeded by small numbers."""
     kinds = ("uniform", "carry-heavy", "chain")
+    if abs(seed) > _LARGEST_SEED:
+        raise InputError(f"`seed` must be from {-_LARGEST_SEED} to {_LARGEST_SEED}: got {seed}.")
     return torch.Generator().manual_seed(10**12 + (seed * len(kinds) + kinds.index(kind)) * (MAX_DIGITS + 1) + digits)
