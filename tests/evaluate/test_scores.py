@@ -46,6 +46,7 @@ def test_cells_count_what_is_solved() -> None:
         "mean_loops": 2.5,
         "block_evaluations": 40.0,
         "elapsed_s": 0.1,
+        "ran_out": 0,
         "accuracy": 0.995,
         "low": 0,
         "high": 0,
