@@ -53,6 +53,7 @@ def _examine() -> tuple[dict[str, str], bool]:
             return str(error)
         return "whole"
 
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kind = device_kind()
     models = {f"model {name}": state(name) for name in shipped_names()}
     found = {
@@ -63,7 +64,7 @@ def _examine() -> tuple[dict[str, str], bool]:
         "torch": torch.__version__,
         "triton": installed("triton"),
         "device": f"{kind}, {device_title(kind)}, {memory_bytes(kind) / 2**30:.1f} GiB",
-        "cores": f"{os.cpu_count()}, torch uses {torch.get_num_threads()} threads unless told otherwise",
+        "cores": f"{usable} of {os.cpu_count()} usable, torch uses {torch.get_num_threads()} threads unless told otherwise",
         "encodings": f"output {sys.stdout.encoding}, errors {sys.stderr.encoding}, files {sys.getfilesystemencoding()}",
         "terminal": f"{'yes' if sys.stdout.isatty() else 'no'}, TERM={os.environ.get('TERM', '')}",
     }

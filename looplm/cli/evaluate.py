@@ -97,6 +97,7 @@ class Report:
             figure_lines,
             make_summary,
             others_by_size,
+            ran_out_notes,
             read_summary,
             work_note,
         )
@@ -113,8 +114,8 @@ class Report:
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()
         if self.markdown:
-            table, note = as_markdown(*comparison_table(groups[main], controls)), work_note(all_results)
-            print(f"{table}\n\n{note}" if note else table)
+            table = as_markdown(*comparison_table(groups[main], controls))
+            print("\n\n".join(part for part in (table, work_note(all_results), *ran_out_notes(all_results)) if part))
         else:
             print_comparison(console, groups[main], controls)
         if self.figure:

@@ -21,7 +21,7 @@ class HaltingOptions:
     halting: Choice = "preset"
     """When a token of the answer stops (spec: halting)."""
     max_loops: int | None = None
-    """Most loops of a token."""
+    """Most loops of a token; not given, a question with many slots may take more than its preset says (halting.slots)."""
     min_loops: int | None = None
     """Fewest loops of a token."""
     threshold: float | None = None

@@ -43,13 +43,19 @@ def waiting(lines: Iterator[tuple[int, str]], at_most: int) -> Iterator[list[tup
             ready.put(error)
 
     Thread(target=read_ahead, daemon=True).start()
-    while isinstance(item := ready.get(), tuple):
-        batch = [item]
-        while len(batch) < at_most and not ready.empty() and isinstance(ready.queue[0], tuple):
-            batch.append(ready.get())  # type: ignore[arg-type]
-        yield batch
-    if item is not None:
-        raise item
+    while True:
+        batch, item = [], ready.get()
+        while isinstance(item, tuple):
+            batch.append(item)
+            if len(batch) == at_most or ready.empty():
+                break
+            item = ready.get()
+        if batch:
+            yield batch
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
 
 
 def _read(descriptor: int) -> Iterator[str]:

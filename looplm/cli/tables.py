@@ -11,10 +11,10 @@ from rich.text import Text
 from looplm.runs.results import (
     Result,
     bits_unit,
-    by_preset,
     comparison_table,
     others,
     parameters_by_preset,
+    ran_out_notes,
     scored_by_loss,
     sets_of,
     work_note,
@@ -33,10 +33,8 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
     print_table(console, columns, cells, keep=[0, *range(own, len(header)), *reversed(range(1, own))])
     if note := work_note([*results, *controls]):
         console.print(note)
-    for name, group in by_preset([*results, *controls]).items():
-        cells_of_it = [cell for result in group for cell in result["cells"]]
-        if out := sum(cell.get("ran_out", 0) for cell in cells_of_it):
-            console.print(f"{name}: {out:,} of {sum(cell['n'] for cell in cells_of_it):,} answers ran out of loops.")
+    for line in ran_out_notes([*results, *controls]):
+        console.print(line)
     for name, numbers in others(results[0]["task"]).items():
         console.print(f"{name}: {numbers['source']}")
     for name, parameters in parameters_by_preset([*results, *controls]).items():

@@ -34,7 +34,8 @@ class Trace:
 
         trained = load(self.model or shipped_names()[0], find_device("cpu"))
         halting = self.stop.resolve(trained.recipe.halting)
-        trace = trace_text(trained.model, trained.recipe.task, self.text, halting).as_json()
+        follows = self.stop.max_loops is None
+        trace = trace_text(trained.model, trained.recipe.task, self.text, halting, bound_follows_slots=follows).as_json()
         if self.json:
             print(json.dumps(trace))
         else:

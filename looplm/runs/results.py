@@ -238,6 +238,19 @@ def work_note(results: Iterable[Result]) -> str:
     return f"Work was not counted when these were measured: {', '.join(names)}. `looplm eval` counts it." if names else ""
 
 
+def ran_out_notes(results: Iterable[Result]) -> list[str]:
+    """What stands below a table of these results where answers were stopped by the bound on loops, a line a recipe.
+
+    Spec: [halting.ran-out][].
+    """
+    notes = []
+    for name, group in by_preset(results).items():
+        cells = [cell for result in group for cell in result["cells"]]
+        if out := sum(cell.get("ran_out", 0) for cell in cells):
+            notes.append(f"{name}: {out:,} of {sum(cell['n'] for cell in cells):,} answers ran out of loops.")
+    return notes
+
+
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---:"] * len(header), *rows]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from looplm.loop.halting import HaltingRule, loops_that_run_out
+from looplm.loop.halting import HaltingRule, bound_for_slots, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.task import Prompt, Task
 from looplm.think.backends import Backend, begin, choose
@@ -33,7 +33,13 @@ class Response:
 
 
 def respond(
-    model: LoopLM, task: Task, questions: Sequence[str], halting: HaltingRule, backend: Backend = "auto"
+    model: LoopLM,
+    task: Task,
+    questions: Sequence[str],
+    halting: HaltingRule,
+    backend: Backend = "auto",
+    *,
+    bound_follows_slots: bool = False,
 ) -> list[Response]:
     """Answer questions in batches of like length, answers in the order of the questions.
 
@@ -43,24 +49,26 @@ def respond(
         questions: as users write them.
         halting: when a token stops.
         backend: what runs the loop, as for generate.
+        bound_follows_slots: whether a question with many slots may take more loops than `halting` says.
 
     Raises:
         InputError: if one is no question of the task.
 
-    Spec: [halting.ran-out][].
+    Spec: [halting.slots][], [halting.ran-out][].
     """
     prompts = [task.prompt(question) for question in questions]
-    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].slots > 0, _length(prompts[i])))
+    rules = [bound_for_slots(halting, prompt.slots) if bound_follows_slots else halting for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].slots > 0, rules[i].max_loops, _length(prompts[i])))
     responses: dict[int, Response] = {}
     while order:
-        last = prompts[order[-1]]
+        last, rule = prompts[order[-1]], rules[order[-1]]
         rows = max(1, _SCORES_PER_BATCH // _length(last) ** 2)
-        batch = [i for i in order[-rows:] if (prompts[i].slots > 0) == (last.slots > 0)]
+        batch = [i for i in order[-rows:] if (prompts[i].slots > 0) == (last.slots > 0) and rules[i] == rule]
         order = order[: len(order) - len(batch)]
         answer_with = _in_place if last.slots else _after
-        made = answer_with(model, task, [prompts[i] for i in batch], halting, backend)
+        made = answer_with(model, task, [prompts[i] for i in batch], rule, backend)
         for i, (tokens, loops, work) in zip(batch, made, strict=True):
-            out = max(loops, default=0) >= loops_that_run_out(halting)
+            out = max(loops, default=0) >= loops_that_run_out(rule)
             responses[i] = Response(questions[i], task.answer(tokens), tokens, loops, work, out)
     return [responses[i] for i in range(len(prompts))]
 

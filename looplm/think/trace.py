@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from looplm.errors import InputError
-from looplm.loop.halting import ByRole, HaltingRule, name_of
+from looplm.loop.halting import ByRole, HaltingRule, bound_for_slots, name_of
 from looplm.models.looped import Hook, LoopLM
 from looplm.task import Task
 from looplm.think.answer import respond
@@ -70,7 +70,15 @@ def read_trace(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def trace_text(model: LoopLM, task: Task, text: str, halting: HaltingRule, hook: Hook | None = None) -> Trace:
+def trace_text(
+    model: LoopLM,
+    task: Task,
+    text: str,
+    halting: HaltingRule,
+    hook: Hook | None = None,
+    *,
+    bound_follows_slots: bool = False,
+) -> Trace:
     """Answer a question, then read the whole text once more and keep what every loop gave.
 
     Args:
@@ -79,13 +87,15 @@ def trace_text(model: LoopLM, task: Task, text: str, halting: HaltingRule, hook:
         text: the question, as a user writes it.
         halting: when a token stops.
         hook: told the state after each loop of that second reading, Float[1 T D], and may change it.
+        bound_follows_slots: whether a question with many slots may take more loops than `halting` says.
 
     Raises:
         InputError: if it is no question of the task, or has too many tokens to show.
 
     Spec: [halting.trace][], [halting.probe][].
     """
-    prompt, rules, symbols = task.prompt(text), ByRole.of(halting), task.vocabulary.symbols
+    prompt, symbols = task.prompt(text), task.vocabulary.symbols
+    rules = bound_for_slots(halting, prompt.slots) if bound_follows_slots else ByRole.of(halting)
     if len(prompt.tokens) > MAX_TRACED_TOKENS:
         raise InputError(
             f"a trace shows texts of at most {MAX_TRACED_TOKENS} tokens: got {len(prompt.tokens)}; give a shorter one."

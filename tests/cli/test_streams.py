@@ -93,7 +93,7 @@ def test_memory_does_not_grow_with_the_number_of_lines() -> None:
         done = subprocess.run([sys.executable, "-c", program], input=sums, capture_output=True, text=True)
         assert done.stdout.count("\n") == count
         peaks.append(int(done.stderr.split()[-1]))
-    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 1.1 * peaks[0], "ten times the lines; a tenth is left for the allocator's chance"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")

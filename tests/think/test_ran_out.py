@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.runs.checkpoint import Trained, load
 from looplm.spec import oracle
 from looplm.tasks.addition.solve import solve
+from looplm.think.trace import trace_text
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,30 @@ def test_a_carry_through_a_whole_long_sum_is_right(parallel: Trained, digits: in
     (stopped,) = solve(parallel, [long.problem], parallel.recipe.halting)
     assert stopped.ran_out, "a bound that is given stands"
     assert short == solve(parallel, ["1+2"])[0]
+
+
+@pytest.mark.spec("halting.ran-out")
+def test_every_table_says_how_many_ran_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "cut.json"
+    command = ["eval", "parallel-adder", "--sizes", "8", "--n", "5", "--out", str(out)]
+    assert main([*command, "--max-loops", "2"]) == 0
+    said = "parallel: 10 of 10 answers ran out of loops."
+    assert said in capsys.readouterr().out
+    assert main(["report", str(out), "--markdown"]) == 0
+    assert said in capsys.readouterr().out
+    assert main(["eval", "parallel-adder", "--sizes", "8", "--n", "5"]) == 0
+    assert "ran out" not in capsys.readouterr().out
+
+
+@pytest.mark.spec("halting.slots")
+def test_sums_of_unlike_bounds_keep_their_order_and_a_trace_has_the_same_bound(parallel: Trained) -> None:
+    two = parallel.recipe.halting
+    small = ByRole(replace(two.answer, max_loops=4), replace(two.prompt, max_loops=4))  # type: ignore[type-var]
+    sums = ["99999999+1", "1+1", "12+30", "123456789+1", "7+8", "1000000+2"]
+    together = solve(parallel, sums, small, bound_follows_slots=True)
+    assert [solution.problem for solution in together] == sums
+    for solution in together:
+        assert solution == solve(parallel, [solution.problem], small, bound_follows_slots=True)[0]
+        traced = trace_text(parallel.model, parallel.recipe.task, solution.problem, small, bound_follows_slots=True)
+        assert [token.loops_taken for token in traced.tokens if token.role == "answer"] == solution.loops_taken
+    assert max(together[0].loops_taken) > 4

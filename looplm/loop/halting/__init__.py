@@ -244,7 +244,7 @@ def loops_that_run_out(rule: HaltingRule) -> float:
     return math.inf if isinstance(answer, Fixed) else answer.max_loops
 
 
-def bound_for_slots(rules: ByRole, slots: int) -> ByRole:
+def bound_for_slots(halting: HaltingRule, slots: int) -> ByRole:
     """These rules, with more loops where an answer has many slots, since what one slot tells the next walks one slot a loop.
 
     The number of loops of a rule `fixed`, and the bound of a rule that does not share `Bounded`, stay as they are.
@@ -261,6 +261,7 @@ def bound_for_slots(rules: ByRole, slots: int) -> ByRole:
             most *= 2
         return replace(rule, max_loops=most)
 
+    rules = ByRole.of(halting)
     return ByRole(longer(rules.answer), longer(rules.prompt))
 
 

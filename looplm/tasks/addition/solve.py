@@ -1,15 +1,14 @@
 """Sums as a user writes them: decimal in, decimal out."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from looplm.errors import InputError
-from looplm.loop.halting import ByRole, HaltingRule, bound_for_slots
+from looplm.loop.halting import HaltingRule
 from looplm.runs.checkpoint import Trained
 from looplm.tasks.addition import Addition
 from looplm.tasks.addition.problems import parse_problem
-from looplm.think.answer import Response, respond
+from looplm.think.answer import respond
 from looplm.think.backends import Backend
 
 
@@ -61,15 +60,9 @@ def solve(
     task = task_of(adder)
     sums = ["+".join(parse_problem(problem)) for problem in problems]
     follows = halting is None if bound_follows_slots is None else bound_follows_slots
-    rules = ByRole.of(halting or adder.recipe.halting)
-    by_rules: dict[ByRole, list[int]] = defaultdict(list)
-    for i, sum_ in enumerate(sums):
-        by_rules[bound_for_slots(rules, task.prompt(sum_).slots) if follows else rules].append(i)
-    made: dict[int, Response] = {}
-    for rule, those in by_rules.items():
-        made |= dict(zip(those, respond(adder.model, task, [sums[i] for i in those], rule, backend), strict=True))
-    responses = [made[i] for i in range(len(sums))]
-    return [Solution(r.question, r.answer, r.tokens, r.loops_taken, r.block_evaluations, r.ran_out) for r in responses]
+    rules = halting or adder.recipe.halting
+    made = respond(adder.model, task, sums, rules, backend, bound_follows_slots=follows)
+    return [Solution(r.question, r.answer, r.tokens, r.loops_taken, r.block_evaluations, r.ran_out) for r in made]
 
 
 def task_of(adder: Trained) -> Addition:

@@ -78,12 +78,10 @@ class Solve:
             if profile and problems and not self.on.force:
                 longest = 2 * max(map(len, problems)) + 2
                 refuse_generation(adder.model, len(problems), longest, halting.max_loops, profile)
-            for solution in (
-                solve(adder, problems, halting, self.backend, bound_follows_slots=self.stop.max_loops is None)
-                if problems
-                else []
-            ):
-                most = max(most, *solution.loops_taken)
+            follows = self.stop.max_loops is None
+            solutions = solve(adder, problems, halting, self.backend, bound_follows_slots=follows) if problems else []
+            for solution in solutions:
+                most = max(most, *solution.loops_taken) if solution.ran_out else most
                 solved, right, out = solved + 1, right + solution.correct, out + solution.ran_out
                 text = json.dumps(_as_json(solution)) if self.json else f"{solution.problem}={solution.answer}"
                 print(text)
