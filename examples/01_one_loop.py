@@ -56,12 +56,18 @@ import torch
 
 import looplm
 from looplm.evaluate.figures import trace_figure
-from looplm.tasks.addition.problems import SYMBOLS, add, ask, parse_problem, problems_of
+from looplm.tasks.addition.problems import (
+    SYMBOLS,
+    add,
+    collate,
+    parse_problem,
+    problems_of,
+)
 from looplm.think.trace import trace_text
 
 trained = looplm.load("adder")
 adder, task, own = trained.model, trained.recipe.task, trained.recipe.halting
-question = ask(
+question = collate(
     problems_of([parse_problem("68915+62898")]), "double-reversed", "left-to-right"
 )
 tokens, answer = question.tokens, question.scored[0]
@@ -77,7 +83,7 @@ print(
 # ## One loop by hand {#by-hand}
 #
 # [`embed`][looplm.models.looped.LoopLM.embed] gives $x_0$, and what each token may see;
-# [`step`][looplm.models.looped.LoopLM.step] is one loop; [`read`][looplm.models.looped.LoopLM.read] turns a state into
+# [`step`][looplm.models.looped.LoopLM.step] is one loop; [`read`][looplm.models.looped.LoopLM.logits] turns a state into
 # scores of the next token. Nothing else is needed.
 
 # %% [markdown] lang="ko"
@@ -87,14 +93,14 @@ print(
 # ## 직접 실행하는 한 루프 {#by-hand}
 #
 # [`embed`][looplm.models.looped.LoopLM.embed]는 $x_0$와 각 토큰이 볼 수 있는 것을 주고,
-# [`step`][looplm.models.looped.LoopLM.step]은 루프 하나이며, [`read`][looplm.models.looped.LoopLM.read]는 상태를 다음
+# [`step`][looplm.models.looped.LoopLM.step]은 루프 하나이며, [`read`][looplm.models.looped.LoopLM.logits]는 상태를 다음
 # 토큰의 점수로 바꾼다. 필요한 것은 이것뿐이다.
 
 
 # %%
 def guess(h):
     """The most likely next token after the answer's tokens."""
-    return " ".join(SYMBOLS[token] for token in adder.read(h)[0, answer].argmax(-1))
+    return " ".join(SYMBOLS[token] for token in adder.logits(h)[0, answer].argmax(-1))
 
 
 torch.set_grad_enabled(False)
@@ -139,7 +145,7 @@ print("after loop 2:", guess(h2))
 states = [h0]
 for l in range(1, 41):
     states.append(adder.step(states[-1], x0, l, view))
-by_hand = torch.stack([adder.read(h) for h in states[1:7]])
+by_hand = torch.stack([adder.logits(h) for h in states[1:7]])
 assert torch.equal(by_hand, adder(tokens, num_loops=6))
 
 block = sum(weight.numel() for weight in adder.block.parameters())
@@ -212,12 +218,12 @@ axes.spines[["top", "right"]].set_visible(False)
 # %%
 right = question.targets[0, answer]
 for l in (1, 2, 3, 6, 12, 40):
-    sure = adder.read(states[l])[0, answer].softmax(-1).gather(-1, right[:, None])
+    sure = adder.logits(states[l])[0, answer].softmax(-1).gather(-1, right[:, None])
     print(
         f"after loop {l:2}: {guess(states[l])}    least sure of the right token: {sure.min():.4f}"
     )
-assert torch.equal(adder.read(states[6])[0, answer].argmax(-1), right)
-assert not torch.equal(adder.read(states[40])[0, answer].argmax(-1), right)
+assert torch.equal(adder.logits(states[6])[0, answer].argmax(-1), right)
+assert not torch.equal(adder.logits(states[40])[0, answer].argmax(-1), right)
 
 # %% [markdown] lang="en"
 # It thinks its way to the answer, and past it. Nothing in its training ever asked the state to stay where it was, so
@@ -255,7 +261,7 @@ def check_without_x0(h, forgotten):
     for l in range(2, 7):
         expected = adder.step(expected, torch.zeros_like(x0), l, view)
     assert torch.equal(h, expected), "another state"
-    wrong = not torch.equal(adder.read(h)[0, answer].argmax(-1), right)
+    wrong = not torch.equal(adder.logits(h)[0, answer].argmax(-1), right)
     assert forgotten == wrong
 
 
@@ -279,7 +285,7 @@ def check_signal(always):
     h = h0
     for _ in range(6):
         h = adder.step(h, x0, always, view)
-    wrong = not torch.equal(adder.read(h)[0, answer].argmax(-1), right)
+    wrong = not torch.equal(adder.logits(h)[0, answer].argmax(-1), right)
     assert wrong, f"with the signal of loop {always} it says {guess(h)}"
 
 

@@ -75,7 +75,7 @@ import looplm
 from looplm.loop.injection import inject
 from looplm.models.looped import LoopLM
 from looplm.resources import resource
-from looplm.tasks.addition.problems import add, ask
+from looplm.tasks.addition.problems import add, collate
 from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
@@ -85,7 +85,9 @@ sums = drawn[add(drawn).length == 8][:80]  # all texts of one length
 by_hand, at_once = looplm.load("adder").model, looplm.load("parallel-adder").model
 adders = {"digit by digit": by_hand, "all at once": at_once}
 modes = {"digit by digit": "left-to-right", "all at once": "parallel"}
-questions = {name: ask(sums, "double-reversed", mode) for name, mode in modes.items()}
+questions = {
+    name: collate(sums, "double-reversed", mode) for name, mode in modes.items()
+}
 
 
 def solved(logits, question):

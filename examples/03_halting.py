@@ -62,14 +62,20 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
-from looplm.tasks.addition.problems import PAD, SYMBOLS, ask, parse_problem, problems_of
+from looplm.tasks.addition.problems import (
+    PAD,
+    SYMBOLS,
+    collate,
+    parse_problem,
+    problems_of,
+)
 from looplm.tasks.addition.sets import test_set
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # for so small a model, several would only wait for each other
 adder = looplm.load("adder").model
 sums = problems_of([parse_problem("68915+62898")])
-question = ask(sums, "double-reversed", "left-to-right")
+question = collate(sums, "double-reversed", "left-to-right")
 tokens, answer = question.tokens, question.scored
 run = adder.think(tokens, Fixed(6), answer=answer, keep_every_loop=True)
 sure, guess = run.logits_per_loop[:, 0].softmax(-1).max(-1)  # [L, T]
@@ -249,8 +255,8 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # %%
 parallel = looplm.load("parallel-adder").model
 problems = test_set("carry-heavy", digits=12, count=100, seed=5)
-by_hand = ask(problems, "double-reversed", "left-to-right")
-at_once = ask(problems, "double-reversed", "parallel")
+by_hand = collate(problems, "double-reversed", "left-to-right")
+at_once = collate(problems, "double-reversed", "parallel")
 rest = StateChange(64, epsilon=0.1)
 thresholds = (0.5, 0.9, 0.99, 0.999, 0.9999)
 maps = {
@@ -344,7 +350,7 @@ assert max(found["all at once 한꺼번에", "confidence, in order"]) == len(pro
 
 # %%
 small = test_set("carry-heavy", digits=3, count=200, seed=0)
-asked = ask(small, "double-reversed", "parallel")
+asked = collate(small, "double-reversed", "parallel")
 real = asked.tokens != PAD
 
 
@@ -457,7 +463,7 @@ check_sure_twice(SureTwice(6))
 def check_counterexample(problem, low, high):
     """Some answer token takes fewer loops with the prompt's higher threshold."""
     assert low < high
-    asked = ask(
+    asked = collate(
         problems_of([parse_problem(problem)]), "double-reversed", "left-to-right"
     )
     taken = []

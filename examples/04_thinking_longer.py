@@ -51,7 +51,7 @@ from looplm.loop.halting import ByRole
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
-from looplm.tasks.addition.problems import PAD, ask, parse_problem, problems_of
+from looplm.tasks.addition.problems import PAD, collate, parse_problem, problems_of
 from looplm.tasks.addition.sets import chain_set
 from looplm.think.batched import Thinking
 from looplm.think.trace import trace_text
@@ -120,7 +120,7 @@ for number, slot in enumerate(t for t in trace.tokens if t.role == "answer"):
 
 def asked(problems):
     """Sums as this adder is asked them."""
-    return ask(problems, "double-reversed", "parallel")
+    return collate(problems, "double-reversed", "parallel")
 
 
 hard = asked(chain_set(chain=12, digits=16, count=40, seed=1))
@@ -157,7 +157,9 @@ for name, rule in rules.items():
 # %%
 def think(problem, rule):
     """One sum, and the work that it took."""
-    question = ask(problems_of([parse_problem(problem)]), "double-reversed", "parallel")
+    question = collate(
+        problems_of([parse_problem(problem)]), "double-reversed", "parallel"
+    )
     thinking = Thinking(adder, question.tokens, rule, answer=question.scored)
     while thinking.running.any():
         thinking.advance()
@@ -192,7 +194,7 @@ for problem in ("12345678+11111111", "99999999+1", "99995555+4445"):
 
 # %%
 problems = chain_set(chain=5, digits=9, count=6, seed=2)
-question = ask(problems, "double-reversed", "parallel")
+question = collate(problems, "double-reversed", "parallel")
 precise = looplm.load("parallel-adder", dtype=torch.float64).model
 plain = precise.think(
     question.tokens,
@@ -481,7 +483,9 @@ check_rested(right=40)
 # 보자. 그래도 받아올림은 전해지는가? (멈춘 토큰은 바꿀 수 없으니 언제 하는지가 중요하다.)
 
 # %%
-nines = ask(problems_of([parse_problem("99999999+1")]), "double-reversed", "parallel")
+nines = collate(
+    problems_of([parse_problem("99999999+1")]), "double-reversed", "parallel"
+)
 slot_3 = int(nines.scored[0].nonzero()[3])
 
 

@@ -78,7 +78,7 @@ from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
     add,
-    ask,
+    collate,
     held_out,
     parse_problem,
     problems_of,
@@ -286,7 +286,7 @@ assert (add(chain_set(chain=7, digits=24, count=50, seed=0)).longest_chain == 7)
 long = test_set("carry-heavy", digits=1000, count=1, seed=7)
 print("longest carry chain:", int(add(long).longest_chain[0]))
 made = exact_match(
-    adder, ask(long, "double-reversed", "left-to-right"), trained.recipe.halting
+    adder, collate(long, "double-reversed", "left-to-right"), trained.recipe.halting
 )
 print(
     "right:", bool(made.solved[0]), " most loops of a token:", int(made.most_loops[0])

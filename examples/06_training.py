@@ -85,7 +85,7 @@ plan = draw_plan(config, Draw(0, "loops", step=0))
 objective = make_objective(question, plan, config, model.reach)
 
 
-def loss_of(states, objective, head=model.read):
+def loss_of(states, objective, head=model.logits):
     """The mean over all scored loops and answer tokens."""
     losses = [
         objective.loss(l, h, slice(None), head)  # the head reads scored tokens only

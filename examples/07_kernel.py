@@ -51,14 +51,20 @@ from looplm.hardware.profile import load_profile
 from looplm.loop.halting import observe
 from looplm.loop.halting.confidence import Confidence
 from looplm.spec import oracle
-from looplm.tasks.addition.problems import EOS, SYMBOLS, ask, parse_problem, problems_of
+from looplm.tasks.addition.problems import (
+    EOS,
+    SYMBOLS,
+    collate,
+    parse_problem,
+    problems_of,
+)
 from looplm.think.backends import kernel_weights
 from looplm.think.generate import generate
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)
 adder = looplm.load("adder").model
-question = ask(
+question = collate(
     problems_of([parse_problem("58+67")]), "double-reversed", "left-to-right"
 )
 
@@ -79,7 +85,7 @@ x0, view = adder.embed(tokens, torch.ones_like(asked))
 h0, nothing = torch.zeros_like(x0), torch.full_like(tokens, -1)
 with Counting() as one_loop:
     h1 = adder.step(h0, x0, 1, view)
-    logits = adder.read(h1)
+    logits = adder.logits(h1)
     seen = observe(1, h1, h0, logits, nothing, h0[..., 0], asked, asked)
     halted = Confidence(6, threshold=0.99)(seen)
     frozen = torch.where(asked[..., None], h1, h0)

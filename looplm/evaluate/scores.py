@@ -122,7 +122,7 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
 def _nats(model: LoopLM, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
     """Mean cross-entropy of each problem's scored tokens, read from these states."""
     nats = torch.zeros(problems.scored.shape, device=states.device)
-    logits = model.read(states[problems.scored]).float()
+    logits = model.logits(states[problems.scored]).float()
     nats[problems.scored] = cross_entropy(logits, problems.targets[problems.scored], reduction="none")
     return nats.sum(1) / problems.scored.sum(1)
 
@@ -143,7 +143,7 @@ def solved_after_each_loop(model: LoopLM, problems: Batch, halting: HaltingRule)
         right: list[Tensor] = []
 
         def look(l: int, h: Tensor, part: Batch = part, right: list[Tensor] = right) -> None:
-            right.append(solved(model.read(h).argmax(-1), part))
+            right.append(solved(model.logits(h).argmax(-1), part))
 
         model.think(part.tokens, halting, real=part.real, answer=part.scored, hook=look)
         parts.append(torch.stack(right).cpu())

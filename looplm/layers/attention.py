@@ -61,7 +61,7 @@ class View:
         return View(self.scores, self.rotation, fetched.expand_as(self.columns)), self.columns.flatten(1)
 
 
-def look(
+def attention_view(
     positions: Positions,
     tokens: Annotated[Tensor, Int("B S")],
     real: Annotated[Tensor, Bool("B S")],

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from looplm.config import ModelConfig
-from looplm.layers.attention import Remember, View, look, remember_nothing
+from looplm.layers.attention import Remember, View, attention_view, remember_nothing
 from looplm.layers.block import Block, make_norm
 from looplm.layers.dropout import in_loop
 from looplm.layers.positions import make_positions
@@ -129,7 +129,7 @@ class LoopLM(nn.Module):
         Spec: [architecture.loop][], [training.state-noise][].
         """
         states = self.states(tokens, num_loops, start, noise)
-        return torch.stack([self.read(h) for l, h in enumerate(states, 1) if l >= first_read])
+        return torch.stack([self.logits(h) for l, h in enumerate(states, 1) if l >= first_read])
 
     def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: Noise | None = None) -> State:
         """The state after `num_loops` loops from 0, to start another pass from."""
@@ -163,7 +163,7 @@ class LoopLM(nn.Module):
         Spec: [architecture.embedding][].
         """
         at = columns(tokens) if at is None else at
-        index, view = look(self.positions, tokens, real, at, self.embedding.weight.dtype, readers)
+        index, view = attention_view(self.positions, tokens, real, at, self.embedding.weight.dtype, readers)
         x0 = self.embedding(tokens.gather(1, at)) + self.positions.embed(index)
         return x0, view
 
@@ -193,7 +193,7 @@ class LoopLM(nn.Module):
         state: Tensor = self.state_norm(self.block(u, view, remember, readers))
         return state
 
-    def read(self, h: Annotated[Tensor, Float("... D")]) -> Annotated[Tensor, Float("... V")]:
+    def logits(self, h: Annotated[Tensor, Float("... D")]) -> Annotated[Tensor, Float("... V")]:
         """Logits of each next token, through the embedding's own weights.
 
         Spec: [architecture.tied-head][].
@@ -256,7 +256,7 @@ class LoopLM(nn.Module):
         x0, view = self.embed(*cache.join(tokens, real), columns(tokens, after=len(cache)))
         h, active, loops_taken = torch.zeros_like(x0), real, torch.zeros_like(tokens)
         goes_on = h  # the states that others see; with `no-freeze`, halted tokens go on in them
-        guess, confidence, logits = torch.full_like(tokens, -1), x0.new_zeros(tokens.shape), self.read(h)
+        guess, confidence, logits = torch.full_like(tokens, -1), x0.new_zeros(tokens.shape), self.logits(h)
         per_loop: list[tuple[Tensor, Tensor]] = []
         l = 0
         while bool(active.any()) and l < halting.max_loops:
@@ -269,7 +269,7 @@ class LoopLM(nn.Module):
             before, h = h, torch.where(active[..., None], stepped, h)
             goes_on = stepped if offer == "no-freeze" else h
             loops_taken = loops_taken + active
-            logits = self.read(h)
+            logits = self.logits(h)
             asked = (guess, confidence, answer, active, cache.waited_for, self.halt_prob(h, l))
             seen = observe(l, h, before, logits, *asked)
             guess, confidence = seen.guess, seen.confidence

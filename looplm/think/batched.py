@@ -125,7 +125,7 @@ class Thinking:
             l[:, None],
             after,
             h[:, :count],
-            self.model.read(after),
+            self.model.logits(after),
             self.guess[index],
             self._confidence[index],
             self.answer[index] & active,

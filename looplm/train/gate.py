@@ -29,7 +29,7 @@ def train_gate(model: LoopLM, recipe: Recipe, seed: int) -> Iterator[float]:
         batch = recipe.task.batch(rows, Draw(seed, "problems of the gate", step)).to(model.device)
         with torch.no_grad():
             states = list(model.states(batch.tokens, config.max_loops))
-            logits = torch.stack([model.read(h) for h in states])
+            logits = torch.stack([model.logits(h) for h in states])
         given = [model.halt_prob(h, l) for l, h in enumerate(states, 1)]
         halt_prob = torch.stack([probability for probability in given if probability is not None])
         optimizer.zero_grad()

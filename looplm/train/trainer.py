@@ -117,7 +117,7 @@ class Trainer:
         plain = replace(self.config, before_due="scored", label_smoothing=0.0)
         objective = make_objective(held_out, LoopPlan(loops, loops), plain, self.model.reach)
         *_, h = self.model.states(held_out.tokens, loops)
-        return objective.loss(0, h, slice(None), self.model.read).item()
+        return objective.loss(0, h, slice(None), self.model.logits).item()
 
     def _next_batch(self) -> Batch:
         if self.execution.workers == 0:
@@ -193,7 +193,7 @@ def add_gradient(
             with dropping(config.dropout, draw("dropout"), numbers):
                 states = model.states(batch.tokens[part], plan.num_loops, before, noise)
                 losses = [
-                    objective.loss(l - plan.first_scored, h, part, model.read)
+                    objective.loss(l - plan.first_scored, h, part, model.logits)
                     for l, h in enumerate(states, 1)
                     if l >= plan.first_scored
                 ]

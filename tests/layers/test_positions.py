@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looplm.config import ModelConfig
-from looplm.layers.attention import look
+from looplm.layers.attention import attention_view
 from looplm.layers.positions import PlacePositions, RotaryPositions, make_positions, places_in_runs
 from looplm.spec import oracle
 
@@ -24,7 +24,9 @@ def config(positions: str, **more: object) -> ModelConfig:
 def test_a_token_sees_itself_and_the_real_tokens_before_it(real: list[bool], data: st.DataObject) -> None:
     at = data.draw(st.lists(st.integers(0, len(real) - 1), min_size=1, max_size=4))
     tokens = torch.zeros(1, len(real), dtype=torch.int64)
-    index, view = look(make_positions(config("rope")), tokens, torch.tensor([real]), torch.tensor([at]), torch.float64)
+    index, view = attention_view(
+        make_positions(config("rope")), tokens, torch.tensor([real]), torch.tensor([at]), torch.float64
+    )
     for t, query in enumerate(at):
         seen = [architecture.seen(query, key, real[key]) for key in range(len(real))]
         assert view.scores[0, 0, t].tolist() == [0 if sees else -math.inf for sees in seen]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import masks, models, simple_rules, texts
 from torch import Tensor
 
-from looplm.layers.attention import look
+from looplm.layers.attention import attention_view
 from looplm.loop.halting import HaltingRule
 from looplm.models.looped import LoopLM, columns
 from looplm.think.generate import generate
@@ -42,8 +42,8 @@ def test_outputs_and_gradients_are_those_of_the_dense_view(model: LoopLM, tokens
 def test_a_sparse_view_lists_what_the_dense_one_shows(model: LoopLM, tokens: Tensor, data: st.DataObject) -> None:
     real = data.draw(masks(tokens, some=True))
     at = columns(tokens)
-    _, dense = look(in_form(model, False).positions, tokens, real, at, torch.float64)
-    _, sparse = look(in_form(model, True).positions, tokens, real, at, torch.float64)
+    _, dense = attention_view(in_form(model, False).positions, tokens, real, at, torch.float64)
+    _, sparse = attention_view(in_form(model, True).positions, tokens, real, at, torch.float64)
     assert dense.columns is None
     assert sparse.columns is not None
     spread = torch.full_like(dense.scores, -torch.inf)

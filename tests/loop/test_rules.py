@@ -28,7 +28,7 @@ from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.runs.checkpoint import save
 from looplm.runs.provenance import provenance
 from looplm.settings import as_table, parse
-from looplm.tasks.addition.problems import ask, parse_problem, problems_of
+from looplm.tasks.addition.problems import collate, parse_problem, problems_of
 from looplm.think.batched import Thinking
 from looplm.think.trace import trace_text
 from looplm.train.execution import Execution
@@ -98,7 +98,7 @@ def check_everywhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert parse(Recipe, as_table(preset), where="test") == preset
 
     adder = looplm.load("adder").model
-    question = ask(problems_of([parse_problem("978+457")]), "double-reversed", "left-to-right")
+    question = collate(problems_of([parse_problem("978+457")]), "double-reversed", "left-to-right")
     real, answer = question.real, question.scored
     plain = adder.think(question.tokens, rule, real=real, answer=answer)
     assert set(plain.loops_taken[answer].tolist()) == {3}

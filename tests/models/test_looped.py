@@ -262,7 +262,7 @@ def test_static_model_is_one_pass_through_unshared_layers(model: LoopLM, tokens:
     x, view = model.embed(tokens, torch.ones_like(tokens, dtype=torch.bool))
     for layer in model.block.layers:
         x = layer(x, view, lambda keys, values: (keys, values))
-    assert_close(model(tokens, 1)[0], model.read(x))
+    assert_close(model(tokens, 1)[0], model.logits(x))
 
 
 def test_a_cache_with_too_few_loops_is_refused() -> None:

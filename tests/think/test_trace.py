@@ -58,7 +58,7 @@ def test_a_trace_says_what_the_spec_says_of_every_loop(model: LoopLM, a: int, b:
         before = torch.zeros_like(states[0][t])
         for l in range(token.loops_taken):
             h = states[l][t]
-            logits = model.read(h[None, None])[0, 0].detach()
+            logits = model.logits(h[None, None])[0, 0].detach()
             assert token.entropies[l] == pytest.approx(halting.entropy(logits), abs=2e-6)
             assert token.changes[l] == pytest.approx(halting.change(h, before), abs=2e-6)
             assert token.guesses[l] == SYMBOLS[int(logits.argmax())]

@@ -54,7 +54,7 @@ def _predictions(model: LoopLM, sets: list[Batch], loops: int) -> tuple[Tensor, 
     predictions: dict[str, list[Tensor]] = {name: [] for name in ("confidence", *(("gate",) if model.gate else ()))}
     for part in (part.to(model.device) for problems in sets for part in problems.parts(_ROWS)):
         for l, h in enumerate(model.states(part.tokens, loops), 1):
-            best = model.read(h).softmax(-1).max(-1)
+            best = model.logits(h).softmax(-1).max(-1)
             predictions["confidence"].append(best.values[part.scored])
             if (halt_prob := model.halt_prob(h, l)) is not None:
                 predictions["gate"].append(halt_prob[part.scored])

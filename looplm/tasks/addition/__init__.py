@@ -18,7 +18,7 @@ from looplm.tasks.addition.problems import (
     SYMBOLS,
     Format,
     Mode,
-    ask,
+    collate,
     parse_problem,
     problems_of,
     read_answer,
@@ -78,12 +78,12 @@ class Addition:
 
     def batch(self, rows: range, draw: Draw) -> Batch:
         """Training problems, one a row."""
-        return ask(draw_training(rows, self, draw), self.format, self.mode)
+        return collate(draw_training(rows, self, draw), self.format, self.mode)
 
     def longest(self) -> Batch:
         """The largest operands."""
         nines = "9" * self.max_digits
-        return ask(problems_of([(nines, nines)]), self.format, self.mode)
+        return collate(problems_of([(nines, nines)]), self.format, self.mode)
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Held-out sums of two numbers of `size` digits.
@@ -93,7 +93,7 @@ class Addition:
         """
         if name not in self.suites:
             raise InputError(f"there is no test set {name!r} of addition; there are: {', '.join(self.suites)}.")
-        return ask(test_set(name, size, count, seed), self.format, self.mode)
+        return collate(test_set(name, size, count, seed), self.format, self.mode)
 
     def prompt(self, text: str) -> Prompt:
         """`a+b`, or `c=a+` where texts are written so.

@@ -17,7 +17,7 @@ from looplm.lab.measures import Count, Measured
 from looplm.runs.checkpoint import Trained
 from looplm.settings import STRICT
 from looplm.shapes import Float
-from looplm.tasks.addition.problems import ask
+from looplm.tasks.addition.problems import collate
 from looplm.tasks.addition.sets import chain_set
 from looplm.tasks.addition.solve import task_of
 
@@ -69,7 +69,7 @@ def by_chain(trained: Trained, chains: Sequence[int], digits: int, n: int, seed:
     """
     task, most, points = task_of(trained), [], []
     for chain in chains:
-        problems = ask(chain_set(chain, digits, n, seed), task.format, task.mode)
+        problems = collate(chain_set(chain, digits, n, seed), task.format, task.mode)
         attempts = exact_match(trained.model, problems, trained.recipe.halting)
         loops = attempts.most_loops.double()
         point = {"chain": chain, "n": n, "correct": int(attempts.solved.sum()), "mean": round(float(loops.mean()), 3)}

@@ -177,7 +177,7 @@ def _lay_out(numbers: list[tuple[Tensor, Tensor, bool]], operators: list[int]) -
     return Texts(tokens=tokens, answer=answer, prompt_length=answer_start)
 
 
-def ask(problems: Problems, format: Format, mode: Mode) -> Batch:
+def collate(problems: Problems, format: Format, mode: Mode) -> Batch:
     """Problems with their right answers: as text to go on with, or as slots to fill.
 
     Left to right, each answer token is predicted from the token before it, and the text holds the answer (teacher

@@ -76,11 +76,11 @@ class Language:
         """
         text, _ = self._parts()
         places = len(text) - self.context + 1
-        return ask(windows(text, (draw.of("where").uniform(rows, 1)[:, 0] * places).long(), self.context))
+        return collate(windows(text, (draw.of("where").uniform(rows, 1)[:, 0] * places).long(), self.context))
 
     def longest(self) -> Batch:
         """A window; which one does not matter, and no file is read."""
-        return ask(torch.zeros(1, self.context, dtype=torch.int64))
+        return collate(torch.zeros(1, self.context, dtype=torch.int64))
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Windows of `size` bytes of the held-out part, at places drawn evenly; they may overlap.
@@ -99,7 +99,7 @@ class Language:
                 f"consists: got {size}; hold more out, give a longer text, or set `evaluation.sizes`."
             )
         generator = Draw(seed, "test", size).generator()
-        return ask(windows(text, torch.randint(0, len(text) - size + 1, (count,), generator=generator), size))
+        return collate(windows(text, torch.randint(0, len(text) - size + 1, (count,), generator=generator), size))
 
     def prompt(self, text: str) -> Prompt:
         """The bytes of any text, even of none.
@@ -147,7 +147,7 @@ class Language:
         return text[:trained], text[trained:]
 
 
-def ask(window: Annotated[Tensor, Int("N T")]) -> Batch:
+def collate(window: Annotated[Tensor, Int("N T")]) -> Batch:
     """Windows as a model reads them: each byte is predicted from the mark and the bytes before it.
 
     Spec: [tasks.windows][].

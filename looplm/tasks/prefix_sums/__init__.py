@@ -69,11 +69,11 @@ class PrefixSums:
                 break
             other_bits, other_length = self._drawn(rows, draw.of(f"again {again}"))
             bits, length = torch.where(wanted[:, None], other_bits, bits), torch.where(wanted, other_length, length)
-        return ask(bits, length)
+        return collate(bits, length)
 
     def longest(self) -> Batch:
         """As many ones as there may be bits."""
-        return ask(torch.ones(1, self.max_bits, dtype=torch.int64), torch.tensor([self.max_bits]))
+        return collate(torch.ones(1, self.max_bits, dtype=torch.int64), torch.tensor([self.max_bits]))
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Held-out strings of `size` bits.
@@ -92,7 +92,7 @@ class PrefixSums:
         while len(kept) < count:
             drawn = torch.randint(0, 2, (len(length), size), generator=generator)
             kept = torch.cat((kept, drawn if size < _FEW_BITS else drawn[held_out(drawn, length)]))
-        return ask(kept[:count], length[:count])
+        return collate(kept[:count], length[:count])
 
     def prompt(self, text: str) -> Prompt:
         """A string of zeros and ones.
@@ -132,7 +132,7 @@ class PrefixSums:
         return [int(bit) for bit in shown]
 
 
-def ask(bits: Annotated[Tensor, Int("N M")], length: Annotated[Tensor, Int("N")]) -> Batch:
+def collate(bits: Annotated[Tensor, Int("N M")], length: Annotated[Tensor, Int("N")]) -> Batch:
     """Strings as a model reads them, with the right answer and its distance at each bit.
 
     Spec: [tasks.prefix-sums][], [tasks.prefix-places][], [tasks.distance][].

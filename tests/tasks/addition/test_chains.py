@@ -15,7 +15,7 @@ from looplm.models.looped import LoopLM
 from looplm.runs.checkpoint import Trained
 from looplm.settings import parse
 from looplm.tasks.addition.chains import Chains, by_chain, rank_correlation
-from looplm.tasks.addition.problems import ask
+from looplm.tasks.addition.problems import collate
 from looplm.tasks.addition.sets import chain_set
 from looplm.train.recipe import Recipe, load_recipe
 
@@ -30,7 +30,7 @@ def recipe() -> Recipe:
 @given(models(positions="place", vocab_size=16, body="looped"))
 def test_chains_are_measured_one_by_one(model: LoopLM) -> None:
     made = Chains(size=3, chains=(0, 2), n=4, seed=1)(Trained(model, recipe()), Path("no run"))
-    sets = [ask(chain_set(chain, 3, 4, 1), "double-reversed", "parallel") for chain in (0, 2)]
+    sets = [collate(chain_set(chain, 3, 4, 1), "double-reversed", "parallel") for chain in (0, 2)]
     attempts = [exact_match(model, problems, recipe().halting) for problems in sets]
     assert made.curves["chain"] == [0, 2]
     assert made.curves["loops_by_chain"] == pytest.approx([float(a.most_loops.double().mean()) for a in attempts], abs=1e-3)

@@ -18,7 +18,7 @@ from looplm.tasks.addition.problems import (
     Format,
     Problems,
     add,
-    ask,
+    collate,
     decimal,
     held_out,
     parse_problem,
@@ -44,7 +44,7 @@ pairs = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5)
 @example([(999, 1), (995, 8)])
 @example([(0, 9), (123456, 876543)])
 def test_distances_match_the_spec(drawn: list[tuple[int, int]]) -> None:
-    questions = ask(problems_of([(str(a), str(b)) for a, b in drawn]), "double-reversed", "parallel")
+    questions = collate(problems_of([(str(a), str(b)) for a, b in drawn]), "double-reversed", "parallel")
     assert questions.distance is not None
     for row, (a, b) in enumerate(drawn):
         assert questions.distance[row][questions.scored[row]].tolist() == spec.distances(a, b)
@@ -86,7 +86,7 @@ def test_answer_is_what_follows_the_last_operator(drawn: list[tuple[int, int]], 
 @pytest.mark.spec("addition.answer")
 @given(pairs, st.sampled_from(list(ORACLES)))
 def test_left_to_right_each_answer_token_is_asked_of_the_token_before_it(drawn: list[tuple[int, int]], format: Format) -> None:
-    texts, asked = write(as_problems(drawn), format), ask(as_problems(drawn), format, "left-to-right")
+    texts, asked = write(as_problems(drawn), format), collate(as_problems(drawn), format, "left-to-right")
     for row in range(len(drawn)):
         assert asked.targets[row][asked.scored[row]].tolist() == texts.tokens[row][texts.answer[row]].tolist()
         first = int(asked.scored[row].long().argmax())
@@ -96,7 +96,7 @@ def test_left_to_right_each_answer_token_is_asked_of_the_token_before_it(drawn: 
 @pytest.mark.spec("addition.slots")
 @given(pairs, st.sampled_from(["reversed", "double-reversed"]))
 def test_slots_match_the_spec(drawn: list[tuple[int, int]], format: Format) -> None:
-    asked = ask(as_problems(drawn), format, "parallel")
+    asked = collate(as_problems(drawn), format, "parallel")
     for (a, b), tokens, targets, slots in zip(drawn, asked.tokens, asked.targets, asked.scored, strict=True):
         prompt = ORACLES[format](a, b).split("=")[0] + "="
         expected = spec.slots(a, b)

@@ -17,7 +17,7 @@ from looplm.models import build_model
 from looplm.models.looped import LoopLM
 from looplm.resources import asset
 from looplm.runs.checkpoint import Trained, load, read_card
-from looplm.tasks.addition.problems import EOS, ask, problems_of, write
+from looplm.tasks.addition.problems import EOS, collate, problems_of, write
 from looplm.tasks.addition.solve import Solution, solve
 from looplm.think.generate import generate
 from looplm.train.recipe import load_recipe
@@ -33,7 +33,7 @@ def test_exact_match_agrees_with_greedy_decoding(model: LoopLM, digits: int, see
     texts = write(problems, "double-reversed")
     with torch.no_grad():  # make some of the answers right, by making the answer's tokens likely everywhere
         model.embedding.weight[EOS] *= 4
-    made_of_all = exact_match(model, ask(problems, "double-reversed", "left-to-right"), TwoEqualArgmaxes(3))
+    made_of_all = exact_match(model, collate(problems, "double-reversed", "left-to-right"), TwoEqualArgmaxes(3))
     for row in range(4):
         start = int(texts.prompt_length[row])
         target = texts.tokens[row, start:][texts.answer[row, start:]].tolist()
@@ -50,7 +50,7 @@ def test_exact_match_in_parallel_agrees_with_solving(model: LoopLM, pairs: list[
     rule = TwoEqualArgmaxes(4)
     sums = [f"{a}+{b}" for a, b in pairs]
     problems = problems_of([(str(a), str(b)) for a, b in pairs])
-    attempts = exact_match(model, ask(problems, "double-reversed", "parallel"), rule)
+    attempts = exact_match(model, collate(problems, "double-reversed", "parallel"), rule)
     for row, solution in enumerate(solve(Trained(model, PARALLEL), sums, rule)):
         assert len(solution.loops_taken) == max(map(len, sums[row].split("+"))) + 2
         assert attempts.most_loops[row] == max(solution.loops_taken)

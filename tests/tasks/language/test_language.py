@@ -20,7 +20,7 @@ from looplm.models.looped import LoopLM
 from looplm.settings import as_table
 from looplm.spec import oracle
 from looplm.task import Batch
-from looplm.tasks.language import BEGIN, Language, as_bytes, ask, windows
+from looplm.tasks.language import BEGIN, Language, as_bytes, collate, windows
 from looplm.tasks.language.verbs import whole_characters
 from looplm.train.recipe import load_recipe
 
@@ -111,7 +111,7 @@ def test_windows_are_drawn_from_every_place(tmp_path: Path) -> None:
 @given(models(vocab_size=257, positions="rope"), st.integers(0, 99))
 def test_the_loss_is_that_of_the_states_at_which_tokens_halt(model: LoopLM, seed: int) -> None:
     window = torch.randint(0, 256, (3, 5), generator=torch.Generator().manual_seed(seed))
-    problems, rule = ask(window), Fixed(2)
+    problems, rule = collate(window), Fixed(2)
     attempts = exact_match(model, problems, rule, with_loss=True)
     right = model.think(problems.tokens, rule).logits.double().softmax(-1).gather(-1, window[..., None])[..., 0]
     assert attempts.nats is not None

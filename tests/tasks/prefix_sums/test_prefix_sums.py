@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.spec import oracle
-from looplm.tasks.prefix_sums import BOS, PAD, PrefixSums, ask, held_out
+from looplm.tasks.prefix_sums import BOS, PAD, PrefixSums, collate, held_out
 
 spec = oracle("tasks")
 strings = st.lists(st.integers(0, 1), min_size=1, max_size=40)
@@ -22,7 +22,7 @@ def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.spec("tasks.prefix-sums", "tasks.prefix-places", "tasks.distance")
 @given(st.lists(strings, min_size=1, max_size=4))
 def test_every_bit_is_answered_by_the_parity_up_to_it(rows: list[list[int]]) -> None:
-    batch = ask(*padded(rows))
+    batch = collate(*padded(rows))
     for row, bits in enumerate(rows):
         size = len(bits)
         assert batch.tokens[row].tolist() == [BOS, *bits] + [PAD] * (batch.tokens.shape[1] - 1 - size)
