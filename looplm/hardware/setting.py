@@ -56,8 +56,12 @@ def generation_bytes(workload: Workload, rows: int, dtype: Precision) -> int:
     return memory.generation_bytes(workload.model, rows, length, length, workload.num_loops, SIZES[dtype])
 
 
-def largest_training_batch(workload: Workload, profile: Profile, dtype: Precision, recompute: bool) -> int:
-    """The most rows that one part of a batch can have, 0 if not even one fits.
+def largest_training_batch(
+    workload: Workload, profile: Profile, dtype: Precision, recompute: bool, limit: int = MOST_ROWS
+) -> int:
+    """The most rows, at most `limit`, that one part of a batch can have; 0 if not even one fits.
+
+    A batch that is not cut keeps no sum of gradients beside the new ones, so it may fit where fewer rows of a cut one do not.
 
     Spec: [hardware.largest-batch][].
     """
@@ -67,7 +71,8 @@ def largest_training_batch(workload: Workload, profile: Profile, dtype: Precisio
         setting = Setting(rows=rows, parts=parts, dtype=dtype, recompute=recompute)
         return training_peak(workload, setting) <= profile.usable_bytes
 
-    return memory.largest_batch(fits, MOST_ROWS)
+    whole = workload.batch_size if workload.batch_size <= limit and fits(workload.batch_size) else 0
+    return memory.largest_batch(lambda rows: rows <= whole or fits(rows), limit)
 
 
 def largest_generation_batch(workload: Workload, profile: Profile, dtype: Precision) -> int:
@@ -85,7 +90,7 @@ def choose(workload: Workload, profile: Profile, *, recompute: bool = False, dty
     Spec: [hardware.obeyed][].
     """
     dtype = dtype or profile.use.training_dtype
-    most = min(largest_training_batch(workload, profile, dtype, recompute), profile.use.batch_size, workload.batch_size)
+    most = largest_training_batch(workload, profile, dtype, recompute, min(profile.use.batch_size, workload.batch_size))
     if most < 1:
         return None
     parts = ceil(workload.batch_size / most)

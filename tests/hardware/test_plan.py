@@ -294,3 +294,22 @@ def test_a_chosen_setting_fits_and_covers_the_batch(size: str, name: str, recomp
     assert training_peak(work, setting) <= profile.usable_bytes
     assert setting.rows <= profile.use.batch_size
     assert (setting.parts - 1) * setting.rows < work.batch_size <= setting.parts * setting.rows
+
+
+@pytest.mark.spec("hardware.obeyed")
+@given(st.integers(1, 12), st.integers(1, 12), st.data())
+def test_the_fewest_parts_that_fit_are_chosen(batch_size: int, rows_at_once: int, data: st.DataObject) -> None:
+    """Found by looking at each cut; among others where a whole batch fits, and no smaller part of a cut one does."""
+    config = ModelConfig(vocab_size=16, width=64, heads=4, mlp_width=256, positions="none")
+    work, tiny = workload(config, batch_size=batch_size), load_profile("tiny")
+
+    def needed(parts: int) -> int:
+        return training_peak(work, Setting(rows=-(-batch_size // parts), parts=parts))
+
+    room = data.draw(st.sampled_from([needed(parts) + more for parts in range(1, batch_size + 1) for more in (-1, 0, 1)]))
+    profile = replace(tiny, memory_gib=(room + 0.5) / 2**30, use=replace(tiny.use, memory_share=1.0, batch_size=rows_at_once))
+    assert profile.usable_bytes == room
+    cuts = range(-(-batch_size // rows_at_once), batch_size + 1)
+    fewest = next((parts for parts in cuts if needed(parts) <= room), None)
+    setting = choose(work, profile, dtype="float32")
+    assert (setting.parts if setting else None) == fewest
