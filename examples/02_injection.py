@@ -383,7 +383,7 @@ def solved_from_stale(factors):
     h = at_once.settle(question.tokens.roll(1, 0), num_loops=6).h
     for l, factor in enumerate(factors, 1):
         h = at_once.step(h, factor * x0, l, view)
-    return solved(at_once.read(h)[None], question)[0]
+    return solved(at_once.logits(h)[None], question)[0]
 
 
 def check_four_loops(chosen):

@@ -74,6 +74,7 @@ _KOREAN = {
     "Spearman": "Spearman",
     "static control": "고정 대조군",
     "target": "목표",
+    "this model": "이 모델",
     "times": "배",
     "uniform": "균등 추출",
     "work": "계산량",
