@@ -151,6 +151,11 @@ class Attention(nn.Module):
         mixed: Tensor = self.out(read.transpose(1, 2).flatten(2))
         return mixed
 
+    def offer(self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember) -> None:
+        """A K/V-only pass: the tokens' keys and values, for others to read."""
+        _, keys, values = self._project_apart(x, view, readers=0)
+        remember(keys, values)
+
     def project(self, x: Annotated[Tensor, Float("B T D")], view: View) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the new tokens, each Float[B H T K] with heads of its own, positions applied."""
         counts = [self.heads, self.kv_heads, self.kv_heads]

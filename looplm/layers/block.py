@@ -12,7 +12,7 @@ from looplm.layers.attention import Attention, Remember, View
 from looplm.layers.dropout import Dropout
 from looplm.shapes import Float
 
-_NORM_EPS = 1e-6
+NORM_EPS = 1e-6
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
@@ -21,7 +21,7 @@ def make_norm(config: ModelConfig) -> nn.Module:
     Spec: [architecture.rms-norm][], [architecture.layer-norm][].
     """
     kinds = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
-    return kinds[config.norm](config.width, eps=_NORM_EPS)
+    return kinds[config.norm](config.width, eps=NORM_EPS)
 
 
 class GeluMLP(nn.Module):
@@ -79,6 +79,9 @@ class Layer(nn.Module):
         self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember, readers: int | None = None
     ) -> Annotated[Tensor, Float("B Q D")]:
         """The stream after attention and MLP; only of the first `readers` tokens, if given."""
+        if readers == 0:
+            self.attention.offer(self.attention_norm(x), view, remember)
+            return x[:, :0]
         stream = x[:, :readers] + self.attention_dropout(self.attention(self.attention_norm(x), view, remember, readers))
         return stream + self.mlp_dropout(self.mlp(self.mlp_norm(stream)))
 

@@ -60,12 +60,21 @@ class Thinker(Protocol):
         """Think on, by one loop or to the end."""
         ...
 
-    def append(self, rows: Tensor, tokens: Tensor) -> None:
+    def append(self, rows: list[int], tokens: Tensor) -> None:
         """Give rows one more token."""
         ...
 
-    def newest(self, of: Tensor) -> Tensor:
-        """The entry of each row's newest token."""
+    @property
+    def halted(self) -> list[int]:
+        """Rows whose newest token halted in the last advance."""
+        ...
+
+    def newest(self, rows: list[int]) -> list[tuple[int, int]]:
+        """What comes after the newest tokens of rows, and the loops that each took."""
+        ...
+
+    def newest_logits(self, rows: list[int]) -> Tensor:
+        """Float[R V]: of what comes after the newest tokens of rows."""
         ...
 
 
@@ -139,14 +148,14 @@ class KernelThinking:
         assert known is not None, "`choose` has asked"
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer
-        self._rule, self._backend, self._kv_share = known.rule, backend, model.block.kv_share
+        self._model, self._rule, self._backend, self._kv_share = model, known.rule, backend, model.block.kv_share
         self._weights = kernel_weights(model)
         self._rows = torch.arange(len(tokens), device=tokens.device)
         self._start, self._end = torch.zeros_like(self._rows).int(), real.sum(1).int()
         # where in its text the token of a column stands: padding is left out, and what comes later follows
         later = self._end[:, None] + torch.arange(room, device=tokens.device)
         self._position = torch.cat(((real.cumsum(1) - 1).masked_fill(~real, -1), later), 1)
-        self._newest = torch.full_like(self._rows, tokens.shape[1] - 1)
+        self._advanced: list[int] = []
         longest = int(self._end.max()) + room
         most = self._weights.learned.shape[0] if self._weights.learned is not None else longest
         self._most = most
@@ -191,22 +200,33 @@ class KernelThinking:
         """One launch: every new token, through all its loops."""
         decoding = self._backend == "triton" and self.calls > 0  # then there is at most one new token a row
         state, rule = self._state, self._rule
+        self._advanced = self.running.nonzero()[:, 0].tolist()
         loop(self._weights, state, self._start, self._end, rule, backend=self._backend, across=decoding)
         self._start = self._end.clone()
         self.calls += 1
 
-    def append(self, rows: Annotated[Tensor, Int("R")], tokens: Annotated[Tensor, Int("R")]) -> None:
+    def append(self, rows: list[int], tokens: Annotated[Tensor, Int("R")]) -> None:
         """Give rows in which all tokens have halted one more token, of the answer, to think about."""
         at = self._end[rows].long()
-        if self._weights.learned is not None and int(at.max()) >= self._most:
+        if self._weights.learned is not None and rows and int(at.max()) >= self._most:
             raise ValueError(f"this model has learned positions for {self._most} tokens: got a text of {int(at.max()) + 1}.")
         self._state.tokens[rows, at] = tokens.int()
         self._end[rows] += 1
-        self._newest[rows] += 1
 
-    def newest(self, of: Tensor) -> Annotated[Tensor, Int("B")]:
-        """The entry of each row's newest token in one of the tables, such as `guess`."""
-        return of[self._rows, self._newest]
+    @property
+    def halted(self) -> list[int]:
+        """Rows whose newest token halted in the last advance: those that had one."""
+        return self._advanced
+
+    def newest(self, rows: list[int]) -> list[tuple[int, int]]:
+        """What comes after the newest tokens of rows, and the loops that each took."""
+        at = self._start[rows].long() - 1
+        both = torch.stack((self._state.next_token[rows, at], self._state.loops_taken[rows, at]))
+        return [(token, loops) for token, loops in both.T.tolist()]
+
+    def newest_logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
+        """Of what comes after the newest tokens of rows."""
+        return self._model.logits(self._state.h[rows, self._start[rows].long() - 1].to(self._model.embedding.weight.dtype))
 
     def _by_column(self, of: Tensor, nothing: int) -> Annotated[Tensor, Int("B S")]:
         read = (self._position >= 0) & (self._position < self._start[:, None])

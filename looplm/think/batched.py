@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from looplm.layers.attention import View
-from looplm.loop.halting import HaltingRule, observe
+from looplm.loop.halting import HaltingRule, observe, what_it_looks_at
 from looplm.models.looped import LoopLM, columns
 from looplm.shapes import Bool, Float, Int
+from looplm.think.decoding import Decoding
 
 
 class Thinking:
@@ -47,7 +48,7 @@ class Thinking:
         answer: Annotated[Tensor, Bool("B T")] | None = None,
         room: int = 0,
     ) -> None:
-        self.model, self.halting = model, halting
+        self.model, self.halting, self._looks_at = model, halting, what_it_looks_at(halting)
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer
         rows, self._length = tokens.shape
@@ -64,9 +65,7 @@ class Thinking:
         self.loops_taken, self.guess = wide(torch.zeros_like(tokens)), wide(torch.full_like(tokens, -1))
         self.calls = 0
         """Of the block, each for all rows that still think."""
-        self._evaluations, self._kv_passes = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
         self._loop, self._waited_for = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
-        self._newest = torch.full_like(self._rows, self._length - 1)
         with torch.no_grad():
             x0, self._view = model.embed(tokens, real)
         self._x0, self.states, self._confidence = x0, wide(torch.zeros_like(x0)), wide(x0.new_zeros(tokens.shape))
@@ -75,7 +74,9 @@ class Thinking:
         loops = halting.max_loops if room else 1  # with no token to come, nobody reads an earlier loop again
         kv_heads = config.kv_heads or config.heads
         shape = (loops, config.layers, rows, width + 1, kv_heads, config.width // config.heads)
-        self._keys, self._values = x0.new_zeros(shape), x0.new_zeros(shape)
+        self.keys, self.values = x0.new_zeros(shape), x0.new_zeros(shape)
+        self._room, self._offered = room, 1
+        self._decoding: Decoding | None = None
 
     @property
     def nbytes(self) -> int:
@@ -83,40 +84,44 @@ class Thinking:
 
         Spec: [hardware.cache-bytes][].
         """
-        return self._keys.nbytes + self._values.nbytes
-
-    @property
-    def _size(self) -> int:
-        """Columns that hold tokens so far."""
-        return int(self._newest.max()) + 1
+        return self.keys.nbytes + self.values.nbytes
 
     @property
     def running(self) -> Annotated[Tensor, Bool("B")]:
         """Rows with a token that still thinks."""
+        if self._decoding:
+            running = torch.zeros_like(self.active[:, 0])
+            running[self._decoding.running] = True
+            return running
         return self.active.any(1)
 
     @property
     def block_evaluations(self) -> Annotated[Tensor, Float("B")]:
         """Work of each row so far: one for each token and loop, and the share of each K/V-only pass."""
-        return self._evaluations.cpu().double() + self.model.block.kv_share * self._kv_passes.cpu()
+        taken = torch.where(self.real, self.loops_taken, 0)
+        longest_later = taken.flip(1).cummax(1).values.flip(1).roll(-1, 1)
+        longest_later[:, -1] = 0
+        published = (taken > 0) & (longest_later > taken)
+        return taken.sum(1).cpu().double() + self.model.block.kv_share * published.sum(1).cpu()
 
     @torch.no_grad()
     def advance(self) -> None:
         """One call of the block: the next loop of every row that still thinks."""
+        if self._decoding:
+            self.calls += self._decoding.advance()
+            return
         rows = self.running.nonzero()[:, 0]
         self._loop[rows] += 1
         l = self._loop[rows]
-        active, asking = self.active[rows], self._publishing(rows, l)
+        active, asking = self.active[rows], self._publishing(rows, l, _before(self.active[rows]))
         readers, publishers = _gather_left(active, self._nowhere), _gather_left(asking, self._nowhere)
         items, count = torch.cat((readers, publishers), 1), readers.shape[1]
         layers = self.model.config.layers
         x0, view = self._look(rows, items, count if layers == 1 else None)  # in a deeper block, publishers read too
-        view, read = view.narrow(self._size)
+        view, read = view.narrow(self._length)
         h = self.states[rows[:, None], items]
         remember = [partial(self._remember, rows, l, items, read, layer) for layer in range(layers)]
         after = self.model.step(h, x0, l, view, remember, count)
-        self._evaluations[rows] += active.sum(1)
-        self._kv_passes[rows] += asking.sum(1)
         self.calls += 1
 
         index = (rows[:, None], readers)
@@ -125,55 +130,79 @@ class Thinking:
             l[:, None],
             after,
             h[:, :count],
-            self.model.logits(after),
+            self.model.logits(after) if self._looks_at & {"guess", "confidence"} else None,
             self.guess[index],
             self._confidence[index],
             self.answer[index] & active,
             active,
             self._waited_for[rows][:, None],
-            self.model.halt_prob(after, l),
+            self.model.halt_prob(after, l) if "halt_prob" in self._looks_at else None,
+            self._looks_at,
         )
-        self.states[index], self.guess[index], self._confidence[index] = after, seen.guess, seen.confidence
+        halts = self.halting(seen)
+        guess = seen.guess
+        if not self._looks_at & {"guess", "confidence"} and bool((halts & active).any()):
+            guess = guess.masked_scatter(halts & active, self.model.logits(after[halts & active]).argmax(-1))
+        self.states[index], self.guess[index], self._confidence[index] = after, guess, seen.confidence
         self.loops_taken[index] += active
         self._published[index] = torch.where(active, l[:, None], 0)
-        self.active[index] = active & ~self.halting(seen)
+        self.active[index] = active & ~halts
 
-    def append(self, rows: Annotated[Tensor, Int("R")], tokens: Annotated[Tensor, Int("R")]) -> None:
+    def append(self, rows: list[int], tokens: Annotated[Tensor, Int("R")]) -> None:
         """Give rows in which all tokens have halted one more token, of the answer, to think about."""
-        old = torch.where(self.answer[rows], self.loops_taken[rows], 0).amax(1)
-        self._waited_for[rows] = torch.maximum(self._waited_for[rows], old)
-        self._newest[rows] += 1
-        at = self._newest[rows]
-        self.tokens[rows, at] = tokens
-        for mask in (self.real, self.answer, self.active):
-            mask[rows, at] = True
-        self.guess[rows, at] = -1
-        self._loop[rows] = 0
+        if not self._decoding:
+            taken = torch.where(self.answer, self.loops_taken, 0).amax(1)
+            self._decoding = Decoding(self, self._length, self._room, taken.tolist())
+        self._decoding.append(rows, tokens)
 
-    def newest(self, of: Annotated[Tensor, Int("B S")]) -> Annotated[Tensor, Int("B")]:
-        """The entry of each row's newest token in one of the tables, such as `guess`."""
-        return of.gather(1, self._newest[:, None])[:, 0]
+    def offer_up_to(self, l: int) -> None:
+        """Publish what tokens that will come see of the texts at loops up to l."""
+        while self._offered < l:
+            self._offered += 1
+            rows = self._rows
+            loop = torch.full_like(rows, self._offered)
+            asking = self._publishing(rows, loop, columns(self.real) < self._length)
+            if bool(asking.any()):
+                items = _gather_left(asking, self._nowhere)
+                x0, view = self._look(rows, items, None)
+                view, read = view.narrow(self._length)
+                remember = [
+                    partial(self._remember, rows, loop, items, read, layer) for layer in range(self.model.config.layers)
+                ]
+                self.model.step(self.states[rows[:, None], items], x0, loop, view, remember, 0)
 
-    def _publishing(self, rows: Tensor, l: Tensor) -> Tensor:
+    @property
+    def halted(self) -> list[int]:
+        """Rows whose newest token halted in the last advance."""
+        return self._decoding.halted if self._decoding else (~self.running).nonzero()[:, 0].tolist()
+
+    def newest(self, rows: list[int]) -> list[tuple[int, int]]:
+        """What the newest tokens of rows, all halted, say comes next, and the loops that each took."""
+        if self._decoding:
+            return self._decoding.newest(rows)
+        last = self._length - 1
+        return list(zip(self.guess[rows, last].tolist(), self.loops_taken[rows, last].tolist(), strict=True))
+
+    def newest_logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
+        """Of what comes after the newest tokens of rows."""
+        return self._decoding.logits(rows) if self._decoding else self.model.logits(self.states[rows, self._length - 1])
+
+    def _publishing(self, rows: Tensor, l: Tensor, read_later: Tensor) -> Tensor:
         """Tokens that need a K/V-only pass at loop l, because a later token of their row is about to read it: [R, S]."""
         active, loop = self.active[rows], l[:, None]
-        read_later = active.flip(1).cummax(1).values.flip(1)
         behind = self.real[rows] & ~active & read_later & (self._published[rows] < loop)
         asking = behind & (self.loops_taken[rows] == loop - 1)
-        if len(self._keys) > 1:  # further back, what was published stands for this loop too
+        if len(self.keys) > 1:  # further back, what was published stands for this loop too
             row, column = (behind & ~asking).nonzero(as_tuple=True)
-            for store in (self._keys, self._values):
+            for store in (self.keys, self.values):
                 store[l[row] - 1, :, rows[row], column] = store[l[row] - 2, :, rows[row], column]
         self._published[rows] = torch.where(behind, loop, self._published[rows])
         return asking
 
     def _look(self, rows: Tensor, items: Tensor, readers: int | None) -> tuple[Tensor, View]:
         """x0 of the items [R, A], and what the first `readers` see; what an item that is nowhere sees, nobody reads."""
-        size = self._size
-        at = items.clamp(max=size - 1)
-        if size > self._length:
-            return self.model.embed(self.tokens[rows, :size], self.real[rows, :size], at, readers)
-        if len(rows) == len(self._rows) and torch.equal(at, columns(at)) and at.shape[1] == size:
+        at = items.clamp(max=self._length - 1)
+        if len(rows) == len(self._rows) and torch.equal(at, columns(at)) and at.shape[1] == self._length:
             return self._x0, self._view
         return self._x0[rows[:, None], at], self._view.pick(rows, at, readers)
 
@@ -181,9 +210,9 @@ class Thinking:
         self, rows: Tensor, l: Tensor, items: Tensor, columns: Tensor | None, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write the items' keys and values, and give those of some columns or of the whole rows, at each row's loop."""
-        entry = l - 1 if len(self._keys) > 1 else torch.zeros_like(l)
-        size, read = self._size, []
-        for store, new in ((self._keys, keys), (self._values, values)):
+        entry = l - 1 if len(self.keys) > 1 else torch.zeros_like(l)
+        size, read = self._length, []
+        for store, new in ((self.keys, keys), (self.values, values)):
             store[entry[:, None], layer, rows[:, None], items] = new.transpose(1, 2)
             if columns is not None:
                 read.append(store[entry[:, None], layer, rows[:, None], columns])
@@ -192,6 +221,11 @@ class Thinking:
             else:
                 read.append(store[entry, layer, rows, :size])
         return read[0].transpose(1, 2), read[1].transpose(1, 2)
+
+
+def _before(active: Annotated[Tensor, Bool("R S")]) -> Annotated[Tensor, Bool("R S")]:
+    """Tokens up to the last active one of their row."""
+    return active.flip(1).cummax(1).values.flip(1)
 
 
 def _gather_left(wanted: Annotated[Tensor, Bool("R S")], nowhere: int) -> Annotated[Tensor, Int("R A")]:

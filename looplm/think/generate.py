@@ -70,19 +70,20 @@ def generate(
         batch.advance()
     tokens: list[list[int]] = [[] for _ in prompts]
     loops: list[list[int]] = [[] for _ in prompts]
-    unfinished = torch.ones(len(prompts), dtype=torch.bool, device=prompts.device)
+    ready, unfinished = list(range(len(prompts))), len(prompts)
     while True:
-        ready = (unfinished & ~batch.running).nonzero()[:, 0]
-        new, taken = batch.newest(batch.guess)[ready], batch.newest(batch.loops_taken)[ready]
-        for row, token, count in zip(ready.tolist(), new.tolist(), taken.tolist(), strict=True):
+        going_on = []
+        for row, (token, count) in zip(ready, batch.newest(ready), strict=True):
             tokens[row].append(token)
             loops[row].append(count)
-            unfinished[row] = token != stop_token and len(tokens[row]) < max_new_tokens
-        if not bool(unfinished.any()):
+            if token != stop_token and len(tokens[row]) < max_new_tokens:
+                going_on.append(row)
+        unfinished -= len(ready) - len(going_on)
+        if not unfinished:
             return Generated(tokens, loops, batch.block_evaluations.tolist(), batch.calls, chosen.name, chosen.why)
-        goes_on = unfinished[ready]
-        batch.append(ready[goes_on], new[goes_on])
+        batch.append(going_on, torch.tensor([tokens[row][-1] for row in going_on], dtype=torch.int64, device=prompts.device))
         batch.advance()
+        ready = batch.halted
 
 
 def pad_left(rows: list[list[int]], pad: int) -> tuple[Annotated[Tensor, Int("B T")], Annotated[Tensor, Bool("B T")]]:

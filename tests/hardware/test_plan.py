@@ -30,6 +30,7 @@ from looplm.hardware.setting import (
 )
 from looplm.hardware.workload import Workload, size_names
 from looplm.loop.cache import KVCache
+from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.models import build_model
 from looplm.resources import resource
@@ -105,7 +106,8 @@ def test_decoding_counts_one_token_against_all_that_are_cached(config: ModelConf
     model = build_model(config).eval().requires_grad_(False)
     text = torch.randint(0, VOCABULARY, (rows, tokens + 1))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as prefill:
-        thinking = Thinking(model, text[:, :tokens], Fixed(loops), room=1)
+        rule = Confidence(loops, min_loops=loops, threshold=1.0)  # looks at the logits of every loop
+        thinking = Thinking(model, text[:, :tokens], rule, room=1)
         for _ in range(loops):
             thinking.advance()
     assert prefill.get_total_flops() == rows * spec.forward_flops(config, tokens, tokens, loops, loops)
@@ -113,9 +115,8 @@ def test_decoding_counts_one_token_against_all_that_are_cached(config: ModelConf
         "room for one, and one column that is nowhere"
     )
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as decode:
-        thinking.append(torch.arange(rows), text[:, tokens])
-        for _ in range(loops):
-            thinking.advance()
+        thinking.append(list(range(rows)), text[:, tokens])
+        thinking.advance()
     assert not thinking.running.any()
     assert decode.get_total_flops() == rows * spec.forward_flops(config, 1, tokens + 1, loops, loops)
     cache = KVCache(loops, config.layers)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import simple_rules
+from strategies import halting_rules, simple_rules
 from torch import Tensor
 
 from looplm.errors import InputError
-from looplm.loop.halting import ByRole, Evidence, HaltingRule, observe, parse_halting
+from looplm.loop.halting import EVIDENCE, Bounded, ByRole, Evidence, HaltingRule, observe, parse_halting, what_it_looks_at
 from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.gate import Gate
@@ -279,3 +279,32 @@ def test_restarts_need_the_input_at_every_loop() -> None:
     table["model"]["injection"], table["training"]["restart_share"] = "first", 0.5
     with pytest.raises(InputError, match=r"restart_share`.* must be 0 with `model\.injection = 'first'`"):
         parse(Recipe, table, where="this recipe")
+
+
+@pytest.mark.spec("halting.skipped-work")
+@given(halting_rules(LOOPS), st.lists(st.tuples(guesses, confidences, confidences), min_size=1, max_size=3))
+def test_a_rule_decides_by_nothing_but_what_it_says_it_looks_at(
+    rule: HaltingRule, drawn: list[tuple[list[int], list[float], list[float]]]
+) -> None:
+    unread = EVIDENCE - what_it_looks_at(rule)
+    for seen in history_of(*drawn):
+        poisoned = {name: torch.full_like(getattr(seen, name), -7) for name in unread - {"halt_prob"}}
+        for name in unread & {"guess", "confidence"}:
+            poisoned[f"previous_{name}"] = torch.full_like(getattr(seen, f"previous_{name}"), -7)
+        assert torch.equal(rule(seen), rule(Evidence(**vars(seen) | poisoned)))
+
+
+def test_a_decision_of_ones_own_is_given_all_unless_its_class_says_less() -> None:
+    class Own(Fixed):
+        def ready(self, seen: Evidence) -> Tensor:
+            return seen.confidence > 0.5
+
+    class Modest(Bounded):
+        looks_at = frozenset({"change"})
+
+        def ready(self, seen: Evidence) -> Tensor:
+            return seen.change < 0.5
+
+    assert what_it_looks_at(Own(3)) == EVIDENCE
+    assert what_it_looks_at(Modest(3)) == what_it_looks_at(ByRole(Modest(3), Fixed(3))) == {"change"}
+    assert what_it_looks_at(ByRole(Modest(3), Own(3))) == EVIDENCE

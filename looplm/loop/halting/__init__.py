@@ -9,7 +9,7 @@ the file; recipes and the command line know it by the file's name. A rule of you
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
@@ -24,10 +24,16 @@ from looplm.chosen import as_validation_error, read_choice, under, write_choice
 from looplm.settings import parse
 from looplm.shapes import Bool, Float, Int
 
+EVIDENCE = frozenset({"guess", "confidence", "change", "halt_prob"})
+"""What costs something to know, and is computed for the rules that look at it alone."""
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule may look at after a loop. Entries of tokens that are not active stand still, or mean nothing."""
+    """What a rule may look at after a loop. Entries of tokens that are not active stand still, or mean nothing.
+
+    So do guess, confidence, change and halt_prob where the rule does not look at them (`looks_at`).
+    """
 
     l: Annotated[Tensor, Int("B 1")]
     """The loop that has just run in each row, from 1."""
@@ -57,30 +63,40 @@ def observe(
     l: int | Annotated[Tensor, Int("B 1")],
     h: Annotated[Tensor, Float("B T D")],
     before: Annotated[Tensor, Float("B T D")],
-    logits: Annotated[Tensor, Float("B T V")],
+    logits: Annotated[Tensor, Float("B T V")] | None,
     previous_guess: Annotated[Tensor, Int("B T")],
     previous_confidence: Annotated[Tensor, Float("B T")],
     answer: Annotated[Tensor, Bool("B T")],
     active: Annotated[Tensor, Bool("B T")],
     waited_for: Annotated[Tensor, Int("B 1")] | None = None,
     halt_prob: Annotated[Tensor, Float("B T")] | None = None,
+    looks_at: Collection[str] = EVIDENCE,
 ) -> Evidence:
     """What loop l gave, for a rule to look at; `before` is the state that it started from.
 
+    Only what the rule looks at is computed; without guess and confidence there need be no logits.
+
     Spec: [architecture.guess][].
     """
-    best = logits.max(-1)  # architecture.guess: of equals, torch gives the first
+    guess, confidence, change = previous_guess, previous_confidence, previous_confidence
+    if logits is not None:
+        best = logits.max(-1)  # architecture.guess: of equals, torch gives the first
+        guess = best.indices
+        if "confidence" in looks_at:
+            confidence = logits.softmax(-1).amax(-1)
+    if "change" in looks_at:
+        change = torch.linalg.vector_norm(h - before, dim=-1) / torch.linalg.vector_norm(h, dim=-1)
     return Evidence(
-        l=torch.full_like(best.indices[:, :1], l) if isinstance(l, int) else l,
+        l=torch.full_like(guess[:, :1], l) if isinstance(l, int) else l,
         h=h,
-        change=torch.linalg.vector_norm(h - before, dim=-1) / torch.linalg.vector_norm(h, dim=-1),
-        guess=best.indices,
-        confidence=(best.values - logits.logsumexp(-1)).exp(),
+        change=change,
+        guess=guess,
+        confidence=confidence,
         previous_guess=previous_guess,
         previous_confidence=previous_confidence,
         answer=answer,
         active=active,
-        waited_for=torch.zeros_like(best.indices[:, :1]) if waited_for is None else waited_for,
+        waited_for=torch.zeros_like(guess[:, :1]) if waited_for is None else waited_for,
         halt_prob=halt_prob,
     )
 
@@ -117,7 +133,9 @@ class Bounded:
     """Whether an answer token waits until all answer tokens before it have halted."""
 
     reads_gate: ClassVar[bool] = False
-    """Whether the rule looks at what the model's gate gives."""
+    """Whether the rule needs a model that has a gate."""
+    looks_at: ClassVar[frozenset[str]] = EVIDENCE
+    """Of `EVIDENCE`, what `ready` reads, of this loop or the one before; a `ready` whose class does not say gets all."""
     clauses_of_both: ClassVar[tuple[str, ...]] = ()
     """Ids of the clauses that the rule exercises when it decides for the prompt as well as for the answer."""
 
@@ -214,6 +232,18 @@ class ByRole:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         written = core_schema.plain_serializer_function_ser_schema(as_table)
         return core_schema.no_info_plain_validator_function(cls.read, serialization=written)
+
+
+def what_it_looks_at(rule: HaltingRule) -> frozenset[str]:
+    """Of `EVIDENCE`, what a rule reads; all, if the class that decides does not say."""
+    if isinstance(rule, ByRole):
+        return what_it_looks_at(rule.answer) | what_it_looks_at(rule.prompt)
+    for kind in type(rule).__mro__:  # what a class says holds for its own decision, not for that of a subclass
+        if "looks_at" in vars(kind):
+            return frozenset(kind.looks_at)  # type: ignore[attr-defined]
+        if {"ready", "__call__"} & vars(kind).keys():
+            break
+    return EVIDENCE
 
 
 def parse_halting(table: Mapping[str, Any], where: str) -> ByRole:

@@ -24,6 +24,7 @@ class Confidence(Bounded):
     unknown_id: Annotated[int, Field(ge=0)] | None = field(default=None, kw_only=True)
     """The token that says "not known yet", for models that are trained to say so: a token that guesses it goes on."""
 
+    looks_at: ClassVar[frozenset[str]] = frozenset({"guess", "confidence"})
     clauses_of_both: ClassVar[tuple[str, ...]] = ("halting.wait-to-think",)
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:

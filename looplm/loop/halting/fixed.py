@@ -1,7 +1,7 @@
 """A fixed number of loops."""
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -20,6 +20,8 @@ class Fixed(Bounded):
 
     in_order: bool = field(default=False, init=False)
     """Nothing to set: all tokens halt together."""
+
+    looks_at: ClassVar[frozenset[str]] = frozenset()
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """No token."""

@@ -23,6 +23,7 @@ class Gate(Bounded):
     """Probability."""
 
     reads_gate: ClassVar[bool] = True
+    looks_at: ClassVar[frozenset[str]] = frozenset({"halt_prob"})
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Tokens that the gate would halt."""

@@ -1,7 +1,7 @@
 """An answer that settles from its front."""
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,6 +28,8 @@ class PrefixStability(Bounded):
     """Change of the state in one loop, relative to its norm."""
     in_order: bool = field(default=True, init=False)
     """Nothing to set: the rule is about the order."""
+
+    looks_at: ClassVar[frozenset[str]] = frozenset({"guess", "confidence", "change"})
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Settled tokens."""

@@ -1,7 +1,7 @@
 """A state that has come to rest."""
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -20,6 +20,8 @@ class StateChange(Bounded):
 
     epsilon: Annotated[float, Field(gt=0)] = field(kw_only=True)
     """Change of the state in one loop, relative to its norm."""
+
+    looks_at: ClassVar[frozenset[str]] = frozenset({"change"})
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Tokens near a fixed point of the loop."""

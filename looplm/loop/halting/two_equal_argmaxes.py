@@ -1,6 +1,6 @@
 """Two guesses in a row that agree."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -15,6 +15,8 @@ class TwoEqualArgmaxes(Bounded):
 
     Spec: [halting.two-equal-argmaxes][].
     """
+
+    looks_at: ClassVar[frozenset[str]] = frozenset({"guess"})
 
     def ready(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Tokens whose two newest guesses agree."""
