@@ -287,10 +287,10 @@ def test_a_rule_decides_by_nothing_but_what_it_says_it_looks_at(
     rule: HaltingRule, drawn: list[tuple[list[int], list[float], list[float]]]
 ) -> None:
     unread = EVIDENCE - what_it_looks_at(rule)
-    for seen in history_of(*drawn):
-        poisoned = {name: torch.full_like(getattr(seen, name), -7) for name in unread - {"halt_prob"}}
-        for name in unread & {"guess", "confidence"}:
-            poisoned[f"previous_{name}"] = torch.full_like(getattr(seen, f"previous_{name}"), -7)
+    unread |= {f"previous_{name}" for name in unread & {"guess", "confidence"}}
+    for step in history_of(*drawn):
+        seen = Evidence(**vars(step) | {"halt_prob": step.confidence})
+        poisoned = {name: torch.full_like(getattr(seen, name), -7) for name in unread}
         assert torch.equal(rule(seen), rule(Evidence(**vars(seen) | poisoned)))
 
 
