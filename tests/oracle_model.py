@@ -17,7 +17,8 @@ from looplm.loop.halting.gate import Gate
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
-from looplm.models.looped import LoopLM, Offer
+from looplm.loop.work import Offer
+from looplm.models.looped import LoopLM
 from looplm.spec import oracle
 
 architecture, injection, halting = oracle("architecture"), oracle("injection"), oracle("halting")

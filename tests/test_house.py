@@ -87,6 +87,7 @@ NAMES_OF_ONE_TASK = re.compile(r"(?<![a-z])(additions?|digits?|carry)(?![a-z])",
 MAY_NAME_IT = {
     "looplm/__init__.py": "`looplm.solve` lives in the task's folder",
     "looplm/hardware/formulas.py": "an addition beside each multiplication",
+    "looplm/loop/work.py": "`carry` is a way to offer keys and values (halting.kv-alternatives)",
     "looplm/models/looped.py": "`carry` is a way to offer keys and values (halting.kv-alternatives)",
     "looplm/spec/__init__.py": "an example of a spec file that imports another",
 }

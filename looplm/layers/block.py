@@ -12,7 +12,7 @@ from looplm.layers.attention import Attention, Remember, View
 from looplm.layers.dropout import Dropout
 from looplm.shapes import Float
 
-NORM_EPS = 1e-6
+_NORM_EPS = 1e-6
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
@@ -21,7 +21,7 @@ def make_norm(config: ModelConfig) -> nn.Module:
     Spec: [architecture.rms-norm][], [architecture.layer-norm][].
     """
     kinds = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
-    return kinds[config.norm](config.width, eps=NORM_EPS)
+    return kinds[config.norm](config.width, eps=_NORM_EPS)
 
 
 class GeluMLP(nn.Module):

@@ -8,7 +8,7 @@ logits = head(h_l), tied to the embedding
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,9 @@ from looplm.layers.positions import make_positions
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule, observe
 from looplm.loop.injection import LoopSignal, inject
+from looplm.loop.work import Offer
 from looplm.shapes import Bool, Float, Int, Shape
 
-Offer = Literal["publish", "carry", "recompute", "no-freeze"]
-"""What a halted token shows to others (halting.kv-publish, halting.kv-alternatives)."""
 Hook = Callable[[int, Tensor], Tensor | None]
 """Told the loop and the state after it, Float[B T D]; may give another state to go on with."""
 Noise = Callable[[int, Tensor], Tensor]

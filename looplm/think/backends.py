@@ -24,6 +24,7 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.loop.work import block_evaluations
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Float, Int
 from looplm.think.batched import Thinking
@@ -71,10 +72,6 @@ class Thinker(Protocol):
 
     def newest(self, rows: list[int]) -> list[tuple[int, int]]:
         """What comes after the newest tokens of rows, and the loops that each took."""
-        ...
-
-    def newest_logits(self, rows: list[int]) -> Tensor:
-        """Float[R V]: of what comes after the newest tokens of rows."""
         ...
 
 
@@ -148,7 +145,7 @@ class KernelThinking:
         assert known is not None, "`choose` has asked"
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer
-        self._model, self._rule, self._backend, self._kv_share = model, known.rule, backend, model.block.kv_share
+        self._rule, self._backend, self._kv_share = known.rule, backend, model.block.kv_share
         self._weights = kernel_weights(model)
         self._rows = torch.arange(len(tokens), device=tokens.device)
         self._start, self._end = torch.zeros_like(self._rows).int(), real.sum(1).int()
@@ -190,10 +187,7 @@ class KernelThinking:
         """Work of each row so far, as halting.block-evaluations counts it."""
         position = torch.arange(self._state.room, device=self._rows.device)
         taken = torch.where(position < self._end[:, None], self._state.loops_taken, 0).long()
-        longest_later = taken.flip(1).cummax(1).values.flip(1).roll(-1, 1)
-        longest_later[:, -1] = 0
-        published = (taken > 0) & (longest_later > taken)
-        return taken.sum(1).cpu().double() + self._kv_share * published.sum(1).cpu()
+        return block_evaluations(taken, self._kv_share).cpu()
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -223,10 +217,6 @@ class KernelThinking:
         at = self._start[rows].long() - 1
         both = torch.stack((self._state.next_token[rows, at], self._state.loops_taken[rows, at]))
         return [(token, loops) for token, loops in both.T.tolist()]
-
-    def newest_logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
-        """Of what comes after the newest tokens of rows."""
-        return self._model.logits(self._state.h[rows, self._start[rows].long() - 1].to(self._model.embedding.weight.dtype))
 
     def _by_column(self, of: Tensor, nothing: int) -> Annotated[Tensor, Int("B S")]:
         read = (self._position >= 0) & (self._position < self._start[:, None])

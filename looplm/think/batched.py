@@ -5,9 +5,7 @@ module gives the same states, and leaves the work out:
 
 - Halted tokens drop out of the batch, and so do rows in which all have halted. A token that halted after loop s comes
   back once, for the K/V-only pass that publishes it, when a later token of its row reaches loop s + 1.
-- Rows do not wait for each other. Each has a loop count of its own, so a row whose newest token has halted starts its
-  next token in the next call of the block, while others still think: depth-wise batching, which only a model with the
-  same weights at every loop can do (Bae et al. 2025, Mixture-of-Recursions, section 2.2, arXiv:2507.10524).
+- Texts that go on, one token a row, are handed to `looplm.think.decoding`.
 """
 
 from functools import partial
@@ -18,13 +16,14 @@ from torch import Tensor
 
 from looplm.layers.attention import View
 from looplm.loop.halting import HaltingRule, observe, what_it_looks_at
+from looplm.loop.work import block_evaluations
 from looplm.models.looped import LoopLM, columns
 from looplm.shapes import Bool, Float, Int
 from looplm.think.decoding import Decoding
 
 
 class Thinking:
-    """Rows of tokens, each row at a loop of its own; `advance` runs the block once for all rows that still think.
+    """Rows of tokens; `advance` runs the block once for all rows that still think, or, in texts that go on, until one is done.
 
     Args:
         model: looped or static.
@@ -65,7 +64,7 @@ class Thinking:
         self.loops_taken, self.guess = wide(torch.zeros_like(tokens)), wide(torch.full_like(tokens, -1))
         self.calls = 0
         """Of the block, each for all rows that still think."""
-        self._loop, self._waited_for = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
+        self._loop = 0
         with torch.no_grad():
             x0, self._view = model.embed(tokens, real)
         self._x0, self.states, self._confidence = x0, wide(torch.zeros_like(x0)), wide(x0.new_zeros(tokens.shape))
@@ -98,22 +97,18 @@ class Thinking:
     @property
     def block_evaluations(self) -> Annotated[Tensor, Float("B")]:
         """Work of each row so far: one for each token and loop, and the share of each K/V-only pass."""
-        taken = torch.where(self.real, self.loops_taken, 0)
-        longest_later = taken.flip(1).cummax(1).values.flip(1).roll(-1, 1)
-        longest_later[:, -1] = 0
-        published = (taken > 0) & (longest_later > taken)
-        return taken.sum(1).cpu().double() + self.model.block.kv_share * published.sum(1).cpu()
+        return block_evaluations(self.loops_taken, self.model.block.kv_share).cpu()
 
     @torch.no_grad()
     def advance(self) -> None:
-        """One call of the block: the next loop of every row that still thinks."""
+        """The next loop of every row that still thinks; of texts that go on, loops until a newest token has halted."""
         if self._decoding:
             self.calls += self._decoding.advance()
             return
         rows = self.running.nonzero()[:, 0]
-        self._loop[rows] += 1
-        l = self._loop[rows]
-        active, asking = self.active[rows], self._publishing(rows, l, _before(self.active[rows]))
+        self._loop += 1
+        l, active = self._loop, self.active[rows]
+        asking = self._publishing(rows, l, _before(active))
         readers, publishers = _gather_left(active, self._nowhere), _gather_left(asking, self._nowhere)
         items, count = torch.cat((readers, publishers), 1), readers.shape[1]
         layers = self.model.config.layers
@@ -127,7 +122,7 @@ class Thinking:
         index = (rows[:, None], readers)
         active = readers != self._nowhere
         seen = observe(
-            l[:, None],
+            l,
             after,
             h[:, :count],
             self.model.logits(after) if self._looks_at & {"guess", "confidence"} else None,
@@ -135,7 +130,7 @@ class Thinking:
             self._confidence[index],
             self.answer[index] & active,
             active,
-            self._waited_for[rows][:, None],
+            None,
             self.model.halt_prob(after, l) if "halt_prob" in self._looks_at else None,
             self._looks_at,
         )
@@ -145,9 +140,10 @@ class Thinking:
             guess = guess.masked_scatter(halts & active, self.model.logits(after[halts & active]).argmax(-1))
         self.states[index], self.guess[index], self._confidence[index] = after, guess, seen.confidence
         self.loops_taken[index] += active
-        self._published[index] = torch.where(active, l[:, None], 0)
+        self._published[index] = torch.where(active, l, 0)
         self.active[index] = active & ~halts
 
+    @torch.no_grad()
     def append(self, rows: list[int], tokens: Annotated[Tensor, Int("R")]) -> None:
         """Give rows in which all tokens have halted one more token, of the answer, to think about."""
         if not self._decoding:
@@ -159,8 +155,7 @@ class Thinking:
         """Publish what tokens that will come see of the texts at loops up to l."""
         while self._offered < l:
             self._offered += 1
-            rows = self._rows
-            loop = torch.full_like(rows, self._offered)
+            rows, loop = self._rows, self._offered
             asking = self._publishing(rows, loop, columns(self.real) < self._length)
             if bool(asking.any()):
                 items = _gather_left(asking, self._nowhere)
@@ -183,20 +178,15 @@ class Thinking:
         last = self._length - 1
         return list(zip(self.guess[rows, last].tolist(), self.loops_taken[rows, last].tolist(), strict=True))
 
-    def newest_logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
-        """Of what comes after the newest tokens of rows."""
-        return self._decoding.logits(rows) if self._decoding else self.model.logits(self.states[rows, self._length - 1])
-
-    def _publishing(self, rows: Tensor, l: Tensor, read_later: Tensor) -> Tensor:
+    def _publishing(self, rows: Tensor, l: int, read_later: Tensor) -> Tensor:
         """Tokens that need a K/V-only pass at loop l, because a later token of their row is about to read it: [R, S]."""
-        active, loop = self.active[rows], l[:, None]
-        behind = self.real[rows] & ~active & read_later & (self._published[rows] < loop)
-        asking = behind & (self.loops_taken[rows] == loop - 1)
+        behind = self.real[rows] & ~self.active[rows] & read_later & (self._published[rows] < l)
+        asking = behind & (self.loops_taken[rows] == l - 1)
         if len(self.keys) > 1:  # further back, what was published stands for this loop too
             row, column = (behind & ~asking).nonzero(as_tuple=True)
             for store in (self.keys, self.values):
-                store[l[row] - 1, :, rows[row], column] = store[l[row] - 2, :, rows[row], column]
-        self._published[rows] = torch.where(behind, loop, self._published[rows])
+                store[l - 1, :, rows[row], column] = store[l - 2, :, rows[row], column]
+        self._published[rows] = torch.where(behind, l, self._published[rows])
         return asking
 
     def _look(self, rows: Tensor, items: Tensor, readers: int | None) -> tuple[Tensor, View]:
@@ -207,19 +197,19 @@ class Thinking:
         return self._x0[rows[:, None], at], self._view.pick(rows, at, readers)
 
     def _remember(
-        self, rows: Tensor, l: Tensor, items: Tensor, columns: Tensor | None, layer: int, keys: Tensor, values: Tensor
+        self, rows: Tensor, l: int, items: Tensor, columns: Tensor | None, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write the items' keys and values, and give those of some columns or of the whole rows, at each row's loop."""
-        entry = l - 1 if len(self.keys) > 1 else torch.zeros_like(l)
-        size, read = self._length, []
+        """Write the items' keys and values of loop l, and give those of some columns or of the whole rows."""
+        read = []
         for store, new in ((self.keys, keys), (self.values, values)):
-            store[entry[:, None], layer, rows[:, None], items] = new.transpose(1, 2)
+            entry = store[l - 1 if len(store) > 1 else 0, layer]
+            entry[rows[:, None], items] = new.transpose(1, 2)
             if columns is not None:
-                read.append(store[entry[:, None], layer, rows[:, None], columns])
-            elif len(store) == 1 and len(rows) == len(self._rows):
-                read.append(store[0, layer, :, :size])
+                read.append(entry[rows[:, None], columns])
+            elif len(rows) == len(self._rows):
+                read.append(entry[:, : self._length])
             else:
-                read.append(store[entry, layer, rows, :size])
+                read.append(entry[rows, : self._length])
         return read[0].transpose(1, 2), read[1].transpose(1, 2)
 
 

@@ -6,12 +6,13 @@ at every loop can do (Bae et al. 2025, Mixture-of-Recursions, section 2.2, arXiv
 
 What a token sees, its angles and its embedding are found once, when it comes; its keys and values of the loops that it did
 not run are published once, when its text goes on. Keys and values are read where they lie if all rows are at one loop and
-one column; else those of each row are copied together. The block is computed by functions on its weights: a call of a
-module costs about as much as a product of one row.
+one column; else those of each row are copied together. The block is computed by functions on its weights, without the calls
+of modules, which weigh where a call has one token a row.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Protocol
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, rms_norm, scaled_dot_product_attention, silu
 
 from looplm.layers.attention import attention_view
-from looplm.layers.block import NORM_EPS, GeluMLP, Layer
+from looplm.layers.block import GeluMLP, Layer
 from looplm.layers.positions import Positions
 from looplm.loop.halting import ByRole, HaltingRule, observe, what_it_looks_at
 from looplm.loop.injection import inject
@@ -100,10 +101,6 @@ class Decoding:
         loops = [self._newest[row].loop for row in rows]
         return list(zip(self._guess[rows, 0].tolist(), loops, strict=True))
 
-    def logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
-        """Of what comes after the newest tokens of rows."""
-        return linear(self._head_norm(self._h[rows]), self._model.embedding.weight)
-
     def append(self, rows: list[int], tokens: Annotated[Tensor, Int("R")]) -> None:
         """Give rows, whose newest tokens have halted, one more token each."""
         if not rows:
@@ -156,9 +153,9 @@ class Decoding:
             self._texts.loops_taken[halted, [self._newest[row].column for row in halted]] = torch.tensor(
                 [self._newest[row].loop for row in halted], device=after.device
             )
-            self.running = [row for row in rows if row not in halted] if len(halted) < len(rows) else []
+            self.running = sorted({*rows} - {*halted})
             if not self._guesses:
-                self._guess[halted, 0] = self.logits(halted).argmax(-1)
+                self._guess[halted, 0] = self._logits(self._h[halted]).argmax(-1)
         return bool(halted)
 
     def _loop(self, rows: list[int], pick: slice | list[int], now: list[Newest], l: int | Tensor) -> Tensor:
@@ -184,7 +181,7 @@ class Decoding:
     ) -> list[list[bool]]:
         """Which rows halt, and what they guess."""
         yes, h = self._yes[pick], after[:, None]
-        logits = linear(self._head_norm(after), self._model.embedding.weight)[:, None] if self._guesses else None
+        logits = self._logits(after)[:, None] if self._guesses else None
         waited_for = torch.tensor([[newest.waited_for] for newest in now], device=h.device)
         seen = observe(
             l if isinstance(l, int) else l[:, None],
@@ -203,6 +200,9 @@ class Decoding:
         if self._guesses:  # not before the rule has read the old ones
             self._guess[pick], self._confidence[pick] = seen.guess, seen.confidence
         return halts
+
+    def _logits(self, h: Annotated[Tensor, Float("R D")]) -> Annotated[Tensor, Float("R V")]:
+        return linear(self._head_norm(h), self._model.embedding.weight)
 
     def _seen(self, pick: slice | list[int], now: list[Newest]) -> tuple[Tensor | None, Tensor | None]:
         """The columns that each token sees, None for all up to the newest; and their scores [R, A, 1, n], None for zeros."""
@@ -354,5 +354,6 @@ def norm_of(module: torch.nn.Module) -> Norm:
         return lambda x: x
     weight = module.get_parameter("weight")
     if isinstance(module, torch.nn.LayerNorm):
-        return lambda x: layer_norm(x, weight.shape, weight, module.bias, NORM_EPS)
-    return lambda x: rms_norm(x, weight.shape, weight, NORM_EPS)
+        return partial(layer_norm, normalized_shape=weight.shape, weight=weight, bias=module.bias, eps=module.eps)
+    assert isinstance(module, torch.nn.RMSNorm)
+    return partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=module.eps)

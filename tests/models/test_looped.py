@@ -13,8 +13,9 @@ from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.loop.work import Offer
 from looplm.models import build_model
-from looplm.models.looped import LoopLM, Offer, Thoughts
+from looplm.models.looped import LoopLM, Thoughts
 from looplm.think.batched import Thinking
 
 

@@ -7,7 +7,7 @@ smallest fixed number of loops that is as accurate? What may a halted token offe
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -17,10 +17,10 @@ from looplm.evaluate.scores import exact_match, solved, solved_after_each_loop
 from looplm.files import to_json, write_file
 from looplm.loop.halting import ByRole, HaltingRule, as_table
 from looplm.loop.halting.fixed import Fixed
-from looplm.models.looped import LoopLM, Offer
+from looplm.loop.work import Offer, block_evaluations
+from looplm.models.looped import LoopLM
 from looplm.runs.checkpoint import Trained, load
 from looplm.runs.provenance import circumstances
-from looplm.shapes import Float, Int
 from looplm.task import Batch
 from looplm.tasks.addition.chains import by_chain
 from looplm.tasks.addition.solve import task_of
@@ -106,28 +106,9 @@ def offers(model: LoopLM, halting: HaltingRule, problems: Batch) -> list[dict[st
         for part in (part.to(model.device) for part in problems.parts(_ROWS)):
             thoughts = model.think(part.tokens, halting, real=part.real, answer=part.scored, offer=offer)
             right.append(solved(thoughts.logits.argmax(-1), part))
-            work.append(block_evaluations(thoughts.loops_taken, offer, model.block.kv_share))
+            work.append(block_evaluations(thoughts.loops_taken, model.block.kv_share, offer))
         rows.append({"offer": offer, "n": len(problems), **_cost(torch.cat(right), torch.cat(work))})
     return rows
-
-
-def block_evaluations(
-    loops_taken: Annotated[Tensor, Int("B T")], offer: Offer, kv_share: float
-) -> Annotated[Tensor, Float("B")]:
-    """Work of each row, had nothing been computed that nobody reads; padding takes 0 loops.
-
-    Spec: [halting.block-evaluations][].
-    """
-    later = loops_taken.flip(1).cummax(1).values.flip(1)[:, 1:]
-    most_later = torch.cat((later, torch.zeros_like(loops_taken[:, :1])), 1)
-    behind = (most_later - loops_taken).clamp(min=0) * (loops_taken > 0)
-    extra = {
-        "publish": kv_share * (behind > 0),
-        "carry": 0.0 * behind,
-        "recompute": kv_share * behind,
-        "no-freeze": 1.0 * behind,
-    }[offer]
-    return (loops_taken + extra).sum(1).double()
 
 
 def read_depth(path: Path) -> list[dict[str, Any]]:

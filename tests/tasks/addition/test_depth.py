@@ -15,12 +15,13 @@ from looplm.loop.halting import ByRole
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.loop.work import Offer, block_evaluations
 from looplm.models import build_model
-from looplm.models.looped import LoopLM, Offer
+from looplm.models.looped import LoopLM
 from looplm.runs.checkpoint import Trained, save
 from looplm.spec import oracle
 from looplm.tasks.addition import Addition
-from looplm.tasks.addition.depth import block_evaluations, chain_table, offers, offers_table, saved_table, work_saved
+from looplm.tasks.addition.depth import chain_table, offers, offers_table, saved_table, work_saved
 from looplm.train.recipe import load_recipe
 
 parallel = Addition(mode="parallel")
@@ -33,7 +34,7 @@ rows_of_loops = st.integers(1, 6).flatmap(
 @pytest.mark.spec("halting.block-evaluations")
 @given(rows_of_loops, st.floats(0.01, 1))
 def test_work_is_counted_as_the_spec_says(rows: list[list[int]], share: float) -> None:
-    counted = block_evaluations(torch.tensor(rows), "publish", share)
+    counted = block_evaluations(torch.tensor(rows), share)
     for row, work in zip(rows, counted.tolist(), strict=True):
         assert work == pytest.approx(halting.block_evaluations(row, share))
 
@@ -50,7 +51,7 @@ def test_what_others_offer_costs_what_is_read(rows: list[list[int]], share: floa
                 work += s + len(loops_read) * {"carry": 0.0, "recompute": share, "no-freeze": 1.0, "publish": 0.0}[offer]
                 work += share if offer == "publish" and loops_read else 0.0
             expected.append(work)
-        assert block_evaluations(torch.tensor(rows), offer, share).tolist() == pytest.approx(expected)
+        assert block_evaluations(torch.tensor(rows), share, offer).tolist() == pytest.approx(expected)
 
 
 @given(models(positions="place", vocab_size=16, body="looped"))
