@@ -74,6 +74,10 @@ class Thinker(Protocol):
         """What comes after the newest tokens of rows, and the loops that each took."""
         ...
 
+    def logits(self, rows: list[int]) -> Tensor:
+        """Float[R V]: what the newest tokens of rows, all halted, give each next token."""
+        ...
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -145,7 +149,7 @@ class KernelThinking:
         assert known is not None, "`choose` has asked"
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer
-        self._rule, self._backend, self._kv_share = known.rule, backend, model.block.kv_share
+        self._model, self._rule, self._backend = model, known.rule, backend
         self._weights = kernel_weights(model)
         self._rows = torch.arange(len(tokens), device=tokens.device)
         self._start, self._end = torch.zeros_like(self._rows).int(), real.sum(1).int()
@@ -187,7 +191,7 @@ class KernelThinking:
         """Work of each row so far, as halting.block-evaluations counts it."""
         position = torch.arange(self._state.room, device=self._rows.device)
         taken = torch.where(position < self._end[:, None], self._state.loops_taken, 0).long()
-        return block_evaluations(taken, self._kv_share).cpu()
+        return block_evaluations(taken, self._model.block.kv_share).cpu()
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -217,6 +221,11 @@ class KernelThinking:
         at = self._start[rows].long() - 1
         both = torch.stack((self._state.next_token[rows, at], self._state.loops_taken[rows, at]))
         return [(token, loops) for token, loops in both.T.tolist()]
+
+    @torch.no_grad()
+    def logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
+        """What the newest tokens of rows, all halted, give each next token."""
+        return self._model.logits(self._state.h[rows, self._start[rows].long() - 1].to(self._model.embedding.weight.dtype))
 
     def _by_column(self, of: Tensor, nothing: int) -> Annotated[Tensor, Int("B S")]:
         read = (self._position >= 0) & (self._position < self._start[:, None])

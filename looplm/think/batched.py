@@ -178,6 +178,11 @@ class Thinking:
         last = self._length - 1
         return list(zip(self.guess[rows, last].tolist(), self.loops_taken[rows, last].tolist(), strict=True))
 
+    @torch.no_grad()
+    def logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
+        """What the newest tokens of rows, all halted, give each next token."""
+        return self._decoding.logits(rows) if self._decoding else self.model.logits(self.states[rows, self._length - 1])
+
     def _publishing(self, rows: Tensor, l: int, read_later: Tensor) -> Tensor:
         """Tokens that need a K/V-only pass at loop l, because a later token of their row is about to read it: [R, S]."""
         behind = self.real[rows] & ~self.active[rows] & read_later & (self._published[rows] < l)

@@ -101,6 +101,10 @@ class Decoding:
         loops = [self._newest[row].loop for row in rows]
         return list(zip(self._guess[rows, 0].tolist(), loops, strict=True))
 
+    def logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
+        """What the newest tokens of rows, all halted, give each next token."""
+        return self._read(self._h[rows])
+
     def append(self, rows: list[int], tokens: Annotated[Tensor, Int("R")]) -> None:
         """Give rows, whose newest tokens have halted, one more token each."""
         if not rows:
@@ -155,7 +159,7 @@ class Decoding:
             )
             self.running = sorted({*rows} - {*halted})
             if not self._guesses:
-                self._guess[halted, 0] = self._logits(self._h[halted]).argmax(-1)
+                self._guess[halted, 0] = self._read(self._h[halted]).argmax(-1)
         return bool(halted)
 
     def _loop(self, rows: list[int], pick: slice | list[int], now: list[Newest], l: int | Tensor) -> Tensor:
@@ -181,7 +185,7 @@ class Decoding:
     ) -> list[list[bool]]:
         """Which rows halt, and what they guess."""
         yes, h = self._yes[pick], after[:, None]
-        logits = self._logits(after)[:, None] if self._guesses else None
+        logits = self._read(after)[:, None] if self._guesses else None
         waited_for = torch.tensor([[newest.waited_for] for newest in now], device=h.device)
         seen = observe(
             l if isinstance(l, int) else l[:, None],
@@ -201,7 +205,7 @@ class Decoding:
             self._guess[pick], self._confidence[pick] = seen.guess, seen.confidence
         return halts
 
-    def _logits(self, h: Annotated[Tensor, Float("R D")]) -> Annotated[Tensor, Float("R V")]:
+    def _read(self, h: Annotated[Tensor, Float("R D")]) -> Annotated[Tensor, Float("R V")]:
         return linear(self._head_norm(h), self._model.embedding.weight)
 
     def _seen(self, pick: slice | list[int], now: list[Newest]) -> tuple[Tensor | None, Tensor | None]:
