@@ -34,19 +34,19 @@ def test_tokens_that_come_one_by_one_think_what_they_think_in_the_whole_text(
     loops: list[list[int]] = [[] for _ in rows]
     ready = list(range(len(rows)))
     while ready:
-        for row, scores, (guess, taken) in zip(ready, thinking.logits(ready), thinking.newest(ready), strict=True):
-            logits[row].append(scores)
+        for row, scores_now, (guess, taken) in zip(ready, thinking.logits(ready), thinking.newest(ready), strict=True):
+            logits[row].append(scores_now)
             loops[row].append(taken)
-            assert guess == int(scores.argmax())
+            assert guess == int(scores_now.argmax())
         going_on = [row for row in ready if rest[row]]
         thinking.append(going_on, torch.tensor([rest[row].pop(0) for row in going_on], dtype=torch.int64))
         ready = []
         if bool(thinking.running.any()):
             thinking.advance()
             ready = thinking.halted
-    for row, length, scores, taken, work in zip(rows, lengths, logits, loops, thinking.block_evaluations, strict=True):
-        whole = torch.tensor([row])
-        thoughts = model.think(whole, rule, answer=torch.arange(len(row))[None] >= length - 1)
-        assert thoughts.loops_taken[0, length - 1 :].tolist() == taken
+    for text, length, scores, of_row, work in zip(rows, lengths, logits, loops, thinking.block_evaluations, strict=True):
+        whole = torch.tensor([text])
+        thoughts = model.think(whole, rule, answer=torch.arange(len(text))[None] >= length - 1)
+        assert thoughts.loops_taken[0, length - 1 :].tolist() == of_row
         torch.testing.assert_close(torch.stack(scores), thoughts.logits[0, length - 1 :], atol=1e-9, rtol=1e-9)
         assert work == block_evaluations(thoughts.loops_taken, model.block.kv_share)[0]
