@@ -8,14 +8,15 @@ module gives the same states, and leaves the work out:
 - Texts that go on, one token a row, are handed to `looplm.think.decoding`.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from looplm.layers.attention import View
-from looplm.loop.halting import HaltingRule, observe, what_it_looks_at
+from looplm.loop.halting import ByRole, Evidence, HaltingRule, best, observe, what_it_looks_at
 from looplm.loop.work import block_evaluations
 from looplm.models.looped import LoopLM, columns
 from looplm.shapes import Bool, Float, Int
@@ -48,6 +49,10 @@ class Thinking:
         room: int = 0,
     ) -> None:
         self.model, self.halting, self._looks_at = model, halting, what_it_looks_at(halting)
+        roles = ByRole.of(halting)
+        reads = [bool(what_it_looks_at(rule) & {"guess", "confidence"}) for rule in (roles.answer, roles.prompt)]
+        self._reads_some, self._reads_all = any(reads), all(reads)
+        """Whether the head is needed after a loop: for tokens of the role whose rule looks at guesses."""
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         answer = torch.ones_like(real) if answer is None else answer
         rows, self._length = tokens.shape
@@ -61,10 +66,10 @@ class Thinking:
             return grown
 
         self.tokens, self.real, self.answer, self.active = map(wide, (tokens, real, answer, real))
-        self.loops_taken, self.guess = wide(torch.zeros_like(tokens)), wide(torch.full_like(tokens, -1))
+        self.loops_taken, self._guess = wide(torch.zeros_like(tokens)), wide(torch.full_like(tokens, -1))
         self.calls = 0
         """Of the block, each for all rows that still think."""
-        self._loop = 0
+        self._loop, self._all_run = 0, True
         with torch.no_grad():
             x0, self._view = model.embed(tokens, real)
         self._x0, self.states, self._confidence = x0, wide(torch.zeros_like(x0)), wide(x0.new_zeros(tokens.shape))
@@ -72,8 +77,9 @@ class Thinking:
         config = model.config
         loops = halting.max_loops if room else 1  # with no token to come, nobody reads an earlier loop again
         kv_heads = config.kv_heads or config.heads
-        shape = (loops, config.layers, rows, width + 1, kv_heads, config.width // config.heads)
-        self.keys, self.values = x0.new_zeros(shape), x0.new_zeros(shape)
+        self.cache = x0.new_zeros(loops, config.layers, rows, width + 1, 2 * kv_heads, config.width // config.heads)
+        """Float[L N B S E K]: of each loop, layer, row and column, keys, then values."""
+        self._asks = self.answer if reads[0] else ~self.answer
         self._room, self._offered = room, 1
         self._decoding: Decoding | None = None
 
@@ -83,7 +89,7 @@ class Thinking:
 
         Spec: [hardware.cache-bytes][].
         """
-        return self.keys.nbytes + self.values.nbytes
+        return self.cache.nbytes
 
     @property
     def running(self) -> Annotated[Tensor, Bool("B")]:
@@ -93,6 +99,15 @@ class Thinking:
             running[self._decoding.running] = True
             return running
         return self.active.any(1)
+
+    @property
+    @torch.no_grad()
+    def guess(self) -> Annotated[Tensor, Int("B S")]:
+        """The most likely next token of each token that has halted; -1 elsewhere, if its rule does not look at guesses."""
+        unread = (self.loops_taken > 0) & ~self.active & (self._guess < 0) & (columns(self.real) < self._length)
+        if bool(unread.any()):
+            self._guess[unread] = self.model.logits(self.states[unread]).argmax(-1)
+        return self._guess
 
     @property
     def block_evaluations(self) -> Annotated[Tensor, Float("B")]:
@@ -105,9 +120,43 @@ class Thinking:
         if self._decoding:
             self.calls += self._decoding.advance()
             return
-        rows = self.running.nonzero()[:, 0]
         self._loop += 1
-        l, active = self._loop, self.active[rows]
+        self.calls += 1
+        l = self._loop
+        index, before, after, active = self._run_all(l) if self._all_run else self._run_active(l)
+        seen = observe(
+            l,
+            after,
+            before,
+            self.model.logits(after) if self._reads_all else None,
+            self._guess[index],
+            self._confidence[index],
+            self.answer[index] & active,
+            active,
+            None,
+            self.model.halt_prob(after, l) if "halt_prob" in self._looks_at else None,
+            self._looks_at,
+        )
+        if self._reads_some and not self._reads_all:
+            seen = self._read(seen, self._asks[index] & active)
+        halts = self.halting(seen) & active
+        self.states[index], self._guess[index], self._confidence[index] = after, seen.guess, seen.confidence
+        self.loops_taken[index] += active
+        self._published[index] = torch.where(active, l, 0)
+        self.active[index] = active & ~halts
+        self._all_run = self._all_run and not bool(halts.any())
+
+    def _run_all(self, l: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+        """Loop l of every token, while none has halted: their index, states before and after it, and which are real."""
+        everywhere = (slice(None), slice(self._length))
+        h = self.states[everywhere]
+        remember = [partial(self._remember_all, l, layer) for layer in range(self.model.config.layers)]
+        return everywhere, h, self.model.step(h, self._x0, l, self._view, remember), self.active[everywhere]
+
+    def _run_active(self, l: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+        """The same of the active tokens, after those that have just halted have published."""
+        rows = self.running.nonzero()[:, 0]
+        active = self.active[rows]
         asking = self._publishing(rows, l, _before(active))
         readers, publishers = _gather_left(active, self._nowhere), _gather_left(asking, self._nowhere)
         items, count = torch.cat((readers, publishers), 1), readers.shape[1]
@@ -117,31 +166,16 @@ class Thinking:
         h = self.states[rows[:, None], items]
         remember = [partial(self._remember, rows, l, items, read, layer) for layer in range(layers)]
         after = self.model.step(h, x0, l, view, remember, count)
-        self.calls += 1
+        return (rows[:, None], readers), h[:, :count], after, readers != self._nowhere
 
-        index = (rows[:, None], readers)
-        active = readers != self._nowhere
-        seen = observe(
-            l,
-            after,
-            h[:, :count],
-            self.model.logits(after) if self._looks_at & {"guess", "confidence"} else None,
-            self.guess[index],
-            self._confidence[index],
-            self.answer[index] & active,
-            active,
-            None,
-            self.model.halt_prob(after, l) if "halt_prob" in self._looks_at else None,
-            self._looks_at,
+    def _read(self, seen: Evidence, asks: Annotated[Tensor, Bool("R A")]) -> Evidence:
+        """The same with the guesses of the tokens whose rule looks at them."""
+        guess, confidence = best(self.model.logits(seen.h[asks]), self._looks_at)
+        return replace(
+            seen,
+            guess=seen.guess.masked_scatter(asks, guess),
+            confidence=seen.confidence if confidence is None else seen.confidence.masked_scatter(asks, confidence),
         )
-        halts = self.halting(seen)
-        guess = seen.guess
-        if not self._looks_at & {"guess", "confidence"} and bool((halts & active).any()):
-            guess = guess.masked_scatter(halts & active, self.model.logits(after[halts & active]).argmax(-1))
-        self.states[index], self.guess[index], self._confidence[index] = after, guess, seen.confidence
-        self.loops_taken[index] += active
-        self._published[index] = torch.where(active, l, 0)
-        self.active[index] = active & ~halts
 
     @torch.no_grad()
     def append(self, rows: list[int], tokens: Annotated[Tensor, Int("R")]) -> None:
@@ -175,8 +209,7 @@ class Thinking:
         """What the newest tokens of rows, all halted, say comes next, and the loops that each took."""
         if self._decoding:
             return self._decoding.newest(rows)
-        last = self._length - 1
-        return list(zip(self.guess[rows, last].tolist(), self.loops_taken[rows, last].tolist(), strict=True))
+        return list(zip(self.logits(rows).argmax(-1).tolist(), self.loops_taken[rows, self._length - 1].tolist(), strict=True))
 
     @torch.no_grad()
     def logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
@@ -187,10 +220,9 @@ class Thinking:
         """Tokens that need a K/V-only pass at loop l, because a later token of their row is about to read it: [R, S]."""
         behind = self.real[rows] & ~self.active[rows] & read_later & (self._published[rows] < l)
         asking = behind & (self.loops_taken[rows] == l - 1)
-        if len(self.keys) > 1:  # further back, what was published stands for this loop too
+        if len(self.cache) > 1:  # further back, what was published stands for this loop too
             row, column = (behind & ~asking).nonzero(as_tuple=True)
-            for store in (self.keys, self.values):
-                store[l - 1, :, rows[row], column] = store[l - 2, :, rows[row], column]
+            self.cache[l - 1, :, rows[row], column] = self.cache[l - 2, :, rows[row], column]
         self._published[rows] = torch.where(behind, l, self._published[rows])
         return asking
 
@@ -201,21 +233,24 @@ class Thinking:
             return self._x0, self._view
         return self._x0[rows[:, None], at], self._view.pick(rows, at, readers)
 
+    def _remember_all(self, l: int, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of every token, of loop l."""
+        entry, groups = self.cache[l - 1 if len(self.cache) > 1 else 0, layer, :, : self._length], keys.shape[1]
+        entry[:, :, :groups], entry[:, :, groups:] = keys.transpose(1, 2), values.transpose(1, 2)
+        return keys, values
+
     def _remember(
         self, rows: Tensor, l: int, items: Tensor, columns: Tensor | None, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write the items' keys and values of loop l, and give those of some columns or of the whole rows."""
-        read = []
-        for store, new in ((self.keys, keys), (self.values, values)):
-            entry = store[l - 1 if len(store) > 1 else 0, layer]
-            entry[rows[:, None], items] = new.transpose(1, 2)
-            if columns is not None:
-                read.append(entry[rows[:, None], columns])
-            elif len(rows) == len(self._rows):
-                read.append(entry[:, : self._length])
-            else:
-                read.append(entry[rows, : self._length])
-        return read[0].transpose(1, 2), read[1].transpose(1, 2)
+        entry = self.cache[l - 1 if len(self.cache) > 1 else 0, layer]
+        entry[rows[:, None], items] = torch.cat((keys, values), 1).transpose(1, 2)
+        if columns is not None:
+            read = entry[rows[:, None], columns]
+        else:
+            read = entry[:, : self._length] if len(rows) == len(self._rows) else entry[rows, : self._length]
+        read_keys, read_values = read.transpose(1, 2).chunk(2, 1)
+        return read_keys, read_values
 
 
 def _before(active: Annotated[Tensor, Bool("R S")]) -> Annotated[Tensor, Bool("R S")]:

@@ -29,7 +29,7 @@ class Generated:
     """Why not the fused kernels, where they did not run."""
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     model: LoopLM,
     prompts: Annotated[Tensor, Int("B T")],

@@ -80,10 +80,8 @@ def observe(
     """
     guess, confidence, change = previous_guess, previous_confidence, previous_confidence
     if logits is not None:
-        best = logits.max(-1)  # architecture.guess: of equals, torch gives the first
-        guess = best.indices
-        if "confidence" in looks_at:
-            confidence = logits.softmax(-1).amax(-1)
+        guess, read = best(logits, looks_at)
+        confidence = confidence if read is None else read
     if "change" in looks_at:
         change = torch.linalg.vector_norm(h - before, dim=-1) / torch.linalg.vector_norm(h, dim=-1)
     return Evidence(
@@ -99,6 +97,17 @@ def observe(
         waited_for=torch.zeros_like(guess[:, :1]) if waited_for is None else waited_for,
         halt_prob=halt_prob,
     )
+
+
+def best(logits: Annotated[Tensor, Float("... V")], looks_at: Collection[str] = EVIDENCE) -> tuple[Tensor, Tensor | None]:
+    """The most likely tokens, and their probabilities, if looked at.
+
+    Spec: [architecture.guess][].
+    """
+    guess = logits.argmax(-1)  # of equals, torch gives the first
+    if "confidence" not in looks_at:
+        return guess, None
+    return guess, logits.softmax(-1).amax(-1)
 
 
 class HaltingRule(Protocol):
@@ -147,7 +156,9 @@ class Bounded:
 
     def __call__(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Tokens that are ready after `min_loops` loops; all, at the last loop."""
-        ready = (seen.l >= self.min_loops) & self.ready(seen)
+        ready = self.ready(seen)
+        if self.min_loops > 1:
+            ready = (seen.l >= self.min_loops) & ready
         if self.in_order:
             waiting = (seen.answer & seen.active & ~ready).cummax(1).values
             ready = ready & (~seen.answer | (~waiting & (seen.l >= seen.waited_for)))
