@@ -138,13 +138,12 @@ def cache_bytes(model: ModelConfig, tokens: int, loops: int, size: int) -> int:
 def norm_kept(model: ModelConfig) -> int:
     """Bytes of one token that a norm keeps for the backward pass.
 
-    Its input; of RMSNorm also the normed input and the one number that it was multiplied by, of LayerNorm the mean and
-    the deviation. The output is left to the product that takes it.
+    RMSNorm keeps the normed input and the one number that it was multiplied by, LayerNorm its input, the mean and the
+    deviation. The output is left to the product that takes it.
 
     Spec: [hardware.kept-bytes][].
     """
-    besides = model.width + 1 if model.norm == "rms" else 2
-    return FLOAT32 * (model.width + besides)
+    return FLOAT32 * (model.width + (1 if model.norm == "rms" else 2))
 
 
 def attention_kept(model: ModelConfig, tokens: int, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Norms, the MLP, the pre-norm layer, and the block that the loop repeats."""
+"""The MLP, the pre-norm layer, and the block that the loop repeats."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,8 @@ from torch.nn.functional import silu
 from looplm.config import ModelConfig
 from looplm.layers.attention import Attention, Remember, View
 from looplm.layers.dropout import Dropout
+from looplm.layers.norm import make_norm
 from looplm.shapes import Float
-
-_NORM_EPS = 1e-6
-
-
-def make_norm(config: ModelConfig) -> nn.Module:
-    """RMSNorm or LayerNorm over the width, as the config says.
-
-    Spec: [architecture.rms-norm][], [architecture.layer-norm][].
-    """
-    kinds = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
-    return kinds[config.norm](config.width, eps=_NORM_EPS)
 
 
 class GeluMLP(nn.Module):

@@ -16,8 +16,9 @@ from torch.nn.functional import linear
 
 from looplm.config import ModelConfig
 from looplm.layers.attention import Remember, View, attention_view, remember_nothing
-from looplm.layers.block import Block, make_norm
+from looplm.layers.block import Block
 from looplm.layers.dropout import in_loop
+from looplm.layers.norm import make_norm
 from looplm.layers.positions import make_positions
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule, observe

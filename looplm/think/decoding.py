@@ -62,7 +62,6 @@ class Group:
 
     rows: list[int]
     now: list[Newest]
-    everyone: bool
     at: Annotated[Tensor, Int("R")]
     """The rows."""
     x0: Annotated[Tensor, Float("R 1 D")]
@@ -75,7 +74,6 @@ class Group:
     scores: Annotated[Tensor, Float("R A 1 n")] | None
     """Added to the attention scores; None for zeros."""
     memory: "Memory"
-
 
 
 class Memory:
@@ -217,15 +215,14 @@ class Decoding:
             scores = None
         else:
             scores = scores[:, :, None, : max(last) + 1]
-        kept = (self._x0, self._h, self._guess, self._confidence)
         waited_for = torch.tensor([[newest.waited_for] for newest in now], device=at.device)
         turn = None
         if self._angles:
             index = torch.tensor([newest.index for newest in now], device=at.device)
             turn = (self._angles[0][index], self._angles[1][index])
         memory = Memory(self._texts.cache, rows, last, columns)
-        kept = kept if everyone else tuple(of[at] for of in kept)
-        return Group(rows, now, everyone, at, *kept, waited_for, turn, scores, memory)
+        x0, h, guess, confidence = (of if everyone else of[at] for of in (self._x0, self._h, self._guess, self._confidence))
+        return Group(rows, now, at, x0, h, guess, confidence, waited_for, turn, scores, memory)
 
     def _step(self, group: Group) -> list[bool]:
         """One call of the block; which rows have halted."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from looplm.layers.block import GeluMLP, Layer
+from looplm.layers.norm import RMSNorm
 from looplm.shapes import Float
 
 Norm = Callable[[Tensor], Tensor]
@@ -69,7 +70,7 @@ class LeanLayer:
 
 
 def _turn(x: Annotated[Tensor, Float("R N K")], turn: tuple[Tensor, Tensor] | None) -> None:
-    """x * cos + (x, halves swapped) * sin, in place."""
+    """X * cos + (x, halves swapped) * sin, in place."""
     if turn is not None:
         cos, sin = turn
         torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin, out=x)
@@ -82,8 +83,8 @@ def norm_of(module: torch.nn.Module) -> Norm:
     weight = module.get_parameter("weight")
     if isinstance(module, torch.nn.LayerNorm):
         return partial(layer_norm, normalized_shape=weight.shape, weight=weight, bias=module.bias, eps=module.eps)
-    assert isinstance(module, torch.nn.RMSNorm)
-    return partial(rms_norm, twice=torch.cat((weight, weight)), eps=module.eps)
+    assert isinstance(module, RMSNorm)
+    return partial(rms_norm, twice=torch.cat((weight, weight)), eps=module.eps or 0.0)
 
 
 def rms_norm(

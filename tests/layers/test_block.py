@@ -8,7 +8,8 @@ from torch import Tensor
 
 from looplm.config import ModelConfig
 from looplm.layers.attention import Attention, View
-from looplm.layers.block import Block, GeluMLP, SwigluMLP, make_norm
+from looplm.layers.block import Block, GeluMLP, SwigluMLP
+from looplm.layers.norm import make_norm
 from looplm.spec import oracle
 
 architecture = oracle("architecture")
