@@ -78,9 +78,14 @@ def texts(draw: st.DrawFn, /, min_rows: int = 1, max_rows: int = 3, min_length: 
 
 @dataclass(frozen=True)
 class Scattered(Bounded):
-    """A rule of the tests' own, under which tokens halt after loops of all kinds, the first included."""
+    """A rule of the tests' own, under which tokens halt after loops of all kinds, the first included.
+
+    It also holds those who ask it to what `Evidence` promises of a first loop.
+    """
 
     def ready(self, seen: Evidence) -> Tensor:
+        first = seen.active & (seen.l == 1)
+        assert (seen.previous_guess[first] == -1).all() and (seen.previous_confidence[first] == 0).all()
         return (seen.guess + seen.l) % 3 == 0
 
 

@@ -181,7 +181,8 @@ class Decoding:
 
     def advance(self) -> int:
         """The next loops of all running rows, until the newest token of at least one has halted; gives their number."""
-        group, calls, halts = self._group(self.running), 0, [False]
+        self._last = group = self._group(self.running)
+        calls, halts = 0, [False]
         while not any(halts):
             calls += 1
             halts = self._step(group)
@@ -293,7 +294,7 @@ class Decoding:
         """Offer, at all loops that the newest tokens of some rows have not run, what comes from their final states."""
         if not rows:
             return
-        group = self._group(rows)
+        group = self._group(rows) if rows != self._last.rows else self._last
         loops = [newest.loop + 1 for newest in group.now]
         self._texts.offer_up_to(max(loops))
         u, last = self._enter(group, self._one_or_each(loops)), len(self._blocks) - 1
