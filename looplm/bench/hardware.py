@@ -55,10 +55,10 @@ _DRAWN, _SEED = 12, 0
 """Sizes whose times are measured."""
 
 
-def rehearse(workload: Workload, setting: Setting) -> Iterator[tuple[LoopLM, torch.optim.Optimizer]]:
+def rehearse(workload: Workload, setting: Setting, compiled: bool = False) -> Iterator[tuple[LoopLM, torch.optim.Optimizer]]:
     """Training steps on random tokens, as the trainer makes them, one each time the iterator is asked."""
     generator = torch.Generator().manual_seed(0)
-    execution = Execution(parts=setting.parts, dtype=setting.dtype, recompute=setting.recompute)
+    execution = Execution(parts=setting.parts, dtype=setting.dtype, recompute=setting.recompute, compile=compiled)
     model = execution.prepare(build_model(workload.model))
     config, plan = TrainingConfig(), LoopPlan(workload.num_loops, workload.first_read)
     optimizer, shape = make_optimizer(model, config), (setting.rows * setting.parts, workload.context_tokens)

@@ -3,7 +3,8 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -45,6 +46,18 @@ def rounds(contenders: Mapping[str, Run], count: int, calls: int, clock: Clock) 
 def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> Spread:
     """How many times faster `fast` is than `slow`: the median of the rounds' own ratios."""
     return Spread.of([s / f for s, f in zip(seconds[slow], seconds[fast], strict=True)])
+
+
+def timed(
+    contenders: Mapping[str, Run], pairs: list[tuple[str, str]], count: int, clock: Clock, calls: int = 1
+) -> dict[str, Any]:
+    """Seconds of a call of each contender, and of each pair how many times faster the second is, as a report holds them."""
+    seconds = rounds(contenders, count, calls, clock)
+    claims = {f"{slow} / {fast}": ratio(seconds, slow, fast) for slow, fast in pairs if {slow, fast} <= set(contenders)}
+    return {
+        "seconds": {name: asdict(Spread.of(values)) for name, values in seconds.items()},
+        "ratios": {name: asdict(spread) | {"decided": spread.decided} for name, spread in claims.items()},
+    }
 
 
 def cpu_clock(run: Run, calls: int) -> float:
