@@ -45,6 +45,9 @@ _WORDS = {
         "share": "share of the roofline reached: least, median, most",
         "training": "training",
         "generation": "generation",
+        "compared": "compared",
+        "faster": "times as fast: least, median, most",
+        "undecided": "undecided",
         "no": "no",
         "with": "{rows} (again)",
     },
@@ -78,21 +81,43 @@ _WORDS = {
         "share": "지붕선에 이른 비율: 최소, 중앙, 최대",
         "training": "훈련",
         "generation": "생성",
+        "compared": "비교",
+        "faster": "몇 배 빠른가: 최소, 중앙, 최대",
+        "undecided": "판정 불가",
         "no": "안 됨",
         "with": "{rows}(재계산)",
     },
 }
-_PASSES = {"en": {}, "ko": {"training": "훈련", "prefill": "프리필", "decode": "디코드"}}
+_PASSES = {
+    "en": {},
+    "ko": {
+        "training": "훈련",
+        "prefill": "프리필",
+        "decode": "디코드",
+        "norms": "정규화",
+        "equal work": "같은 계산량",
+        "halting": "정지 규칙",
+        "all loops": "모든 루프",
+        "rows wait": "기다리는 행",
+        "looped": "루프 모델",
+        "plain GPT": "일반 GPT",
+        "torch's RMSNorm": "torch의 RMSNorm",
+        "compiled": "컴파일",
+    },
+}
+"""What is timed, and what is timed against what."""
 
 
 def hardware(part: str, language: str) -> str:
-    """One table of the page: profiles, claims, fit, memory or speed."""
+    """One table of the page: profiles, claims, fit, memory, speed, generation or training."""
     tables: dict[str, Callable[[dict[str, str]], str]] = {
         "profiles": profiles,
         "claims": claims,
         "fit": fit,
         "memory": memory,
         "speed": speed,
+        "generation": clock("bench-generation"),
+        "training": clock("bench-training"),
     }
     if part not in tables:
         raise ValueError(f"a page asks for the hardware table {part!r}; there are {', '.join(tables)}.")
@@ -193,6 +218,24 @@ def speed(words: dict[str, str]) -> str:
         shares = ", ".join(f"{share:.1%}" for share in (reached[0], reached[len(reached) // 2], reached[-1]))
         rows.append([_PASSES[words["language"]].get(kind, kind), shares])
     return _table([words["pass"], words["share"]], rows)
+
+
+def clock(name: str) -> Callable[[dict[str, str]], str]:
+    """What a benchmark of a CPU compared, a line for each ratio."""
+
+    def table(words: dict[str, str]) -> str:
+        names, rows = _PASSES[words["language"]], []
+        for row in json.loads((resource("docs/data") / f"{name}.json").read_text(encoding="utf-8"))["rows"]:
+            what = ", ".join(names.get(word, word) for word in (row["what"], *["compiled"] * row.get("compiled", False)))
+            loops = f"{row['mean_loops']:.1f}" if "mean_loops" in row else ""
+            for pair, spread in row["ratios"].items():
+                compared = " / ".join(names.get(one, one) for one in pair.split(" / "))
+                found = f"{spread['low']:.2f}, **{spread['median']:.2f}**, {spread['high']:.2f}"
+                found += "" if spread["decided"] else f" ({words['undecided']})"
+                rows.append([what, words["rows"].format(rows=row["batch"]), loops, compared, found])
+        return _table([words["pass"], words["size"], words["loops"], words["compared"], words["faster"]], rows)
+
+    return table
 
 
 def _parameters(name: str) -> str:
