@@ -21,18 +21,22 @@ if TYPE_CHECKING:
     from looplm.runs.checkpoint import save as save
     from looplm.tasks.addition.solve import solve as solve
     from looplm.think.generate import generate as generate
+    from looplm.think.generate import stream as stream
+    from looplm.think.sampling import Sampling as Sampling
     from looplm.train.recipe import load_recipe as load_recipe
 
 _HOME = {
     "InputError": "looplm.errors",
     "LoopLM": "looplm.models.looped",
     "ModelConfig": "looplm.config",
+    "Sampling": "looplm.think.sampling",
     "Trained": "looplm.runs.checkpoint",
     "generate": "looplm.think.generate",
     "load": "looplm.runs.checkpoint",
     "load_recipe": "looplm.train.recipe",
     "save": "looplm.runs.checkpoint",
     "solve": "looplm.tasks.addition.solve",
+    "stream": "looplm.think.generate",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -1,15 +1,38 @@
-"""Greedy decoding, each row at its own pace."""
+"""Generation, each row at its own pace: greedy or drawn, at once or as a stream."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from looplm.loop.halting import HaltingRule
+from looplm.draws import Draw
+from looplm.errors import InputError
+from looplm.layers.positions import LearnedPositions
+from looplm.loop.halting import HaltingRule, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
-from looplm.think.backends import Backend, begin, choose
+from looplm.think.backends import Backend, Choice, Thinker, begin, choose
+from looplm.think.sampling import Sampling
+
+_GREEDY = Sampling()
+Prompts = Annotated[Tensor, Int("B T")] | Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token that a stream gives."""
+
+    row: int
+    token: int
+    loops_taken: int
+    """Of the token from which it was read."""
+    ran_out: bool
+    """Whether that token was stopped by the bound on loops."""
+    log_probability: float | None = None
+    """By the logits, before any filter; None if it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +50,26 @@ class Generated:
     """What ran: torch, triton or reference."""
     backend_reason: str = ""
     """Why not the fused kernels, where they did not run."""
+    ran_out: list[list[bool]] = field(default_factory=list)
+    """Whether the token from which each new token was read was stopped by the bound on loops."""
+    log_probabilities: list[list[float]] | None = None
+    """Of each new token, by the logits before any filter, if asked for."""
 
 
-@torch.inference_mode()
 def generate(
     model: LoopLM,
-    prompts: Annotated[Tensor, Int("B T")],
+    prompts: Prompts,
     *,
     halting: HaltingRule,
     max_new_tokens: int,
-    stop_token: int,
+    stop_token: int | Collection[int],
     real: Annotated[Tensor, Bool("B T")] | None = None,
     backend: Backend = "auto",
+    sampling: Sampling = _GREEDY,
+    seeds: Sequence[int] | None = None,
+    log_probabilities: bool = False,
 ) -> Generated:
-    """Continue each prompt with its most likely tokens until the stop token.
+    """Continue each prompt until a stop token: with its most likely tokens, or as the settings say.
 
     The last token of a prompt, from which the first new token is read, counts as part of the answer; a rule may treat
     the other tokens apart. The result of a row does not depend on its batch mates or padding. A row whose token has
@@ -48,42 +77,173 @@ def generate(
 
     Args:
         model: looped or static.
-        prompts: ids, shorter ones padded on the left.
+        prompts: ids, shorter ones padded on the left; or lists of ids of any lengths.
         halting: when a token stops.
         max_new_tokens: at least 1, for every row.
-        stop_token: ends a row.
+        stop_token: ends a row; or several, each of which does.
         real: False for padding; by default there is none.
         backend: what runs the loop; `auto` takes the fastest that can, and the result says which.
+        sampling: how a token is chosen; by default greedily.
+        seeds: of the random numbers of each row; by default the settings' seed and the row's number.
+        log_probabilities: also give those of the new tokens.
 
     Raises:
-        InputError: if a backend was asked for by name and cannot run.
+        InputError: before anything runs, if an argument cannot be, or a backend was asked for by name and cannot run.
 
-    Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][].
+    Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][],
+    [generation.filters][], [generation.stop-tokens][], [generation.refused][].
     """
+    batch, chosen, drawing = _begin(model, prompts, halting, max_new_tokens, real, backend, sampling, seeds)
+    rows = len(drawing.texts)
+    made: list[list[NewToken]] = [[] for _ in range(rows)]
+    for new in _go_on(batch, drawing, max_new_tokens, _stops(stop_token), loops_that_run_out(halting), log_probabilities):
+        made[new.row].append(new)
+    return Generated(
+        [[new.token for new in row] for row in made],
+        [[new.loops_taken for new in row] for row in made],
+        batch.block_evaluations.tolist(),
+        batch.calls,
+        chosen.name,
+        chosen.why,
+        [[new.ran_out for new in row] for row in made],
+        [[new.log_probability or 0.0 for new in row] for row in made] if log_probabilities else None,
+    )
+
+
+def stream(
+    model: LoopLM,
+    prompts: Prompts,
+    *,
+    halting: HaltingRule,
+    max_new_tokens: int,
+    stop_token: int | Collection[int],
+    real: Annotated[Tensor, Bool("B T")] | None = None,
+    backend: Backend = "auto",
+    sampling: Sampling = _GREEDY,
+    seeds: Sequence[int] | None = None,
+    log_probabilities: bool = False,
+) -> Iterator[NewToken]:
+    """What `generate` gives, each token as soon as it is known; arguments and errors as there.
+
+    Spec: [generation.stream][].
+    """
+    batch, _, drawing = _begin(model, prompts, halting, max_new_tokens, real, backend, sampling, seeds)
+    return _go_on(batch, drawing, max_new_tokens, _stops(stop_token), loops_that_run_out(halting), log_probabilities)
+
+
+@dataclass
+class _Drawing:
+    """How the tokens of some texts are chosen."""
+
+    sampling: Sampling
+    texts: list[list[int]]
+    """Prompts and new tokens, without padding."""
+    keys: list[Draw]
+
+    def choose(self, rows: list[int], logits: Tensor, counts: list[int]) -> list[int]:
+        """The next token of these rows, which have so many new ones.
+
+        Spec: [generation.seeds][].
+        """
+        draws = [Draw(self.keys[row].seed, self.keys[row].stream, n) for row, n in zip(rows, counts, strict=True)]
+        tokens: list[int] = self.sampling.choose(logits, [self.texts[row] for row in rows], draws).tolist()
+        return tokens
+
+
+@torch.inference_mode()
+def _begin(
+    model: LoopLM,
+    prompts: Prompts,
+    halting: HaltingRule,
+    max_new_tokens: int,
+    real: Tensor | None,
+    backend: Backend,
+    sampling: Sampling,
+    seeds: Sequence[int] | None,
+) -> tuple[Thinker, Choice, _Drawing]:
+    """Prompts that have been checked and are about to be read."""
     if max_new_tokens < 1:
-        raise ValueError(f"`max_new_tokens` must be at least 1: got {max_new_tokens}.")
-    answer = torch.zeros_like(prompts, dtype=torch.bool)
+        raise InputError(f"`max_new_tokens` must be at least 1: got {max_new_tokens}.")
+    if not isinstance(prompts, Tensor):
+        if real is not None:
+            raise InputError("`real` goes with a tensor of prompts; lists of ids are padded here.")
+        if not prompts or not all(prompts):
+            raise InputError("`prompts` must be lists of at least one token each: got an empty one.")
+        prompts, real = (of.to(model.device) for of in pad_left([list(row) for row in prompts], 0))
+    real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
+    _check(model, prompts, real, max_new_tokens)
+    if seeds is not None and len(seeds) != len(prompts):
+        raise InputError(f"`seeds` must be one for each of the {len(prompts)} prompts: got {len(seeds)}.")
+    keys = [Draw(seed, "sample") for seed in seeds or ()] or [
+        Draw(sampling.seed, f"sample/{row}" if row else "sample") for row in range(len(prompts))
+    ]
+    answer = torch.zeros_like(real)
     answer[:, -1] = True
     chosen = choose(backend, model, halting)
     batch = begin(model, prompts, halting, real=real, answer=answer, room=max_new_tokens - 1, backend=chosen.name)
+    texts = [row[keep].tolist() for row, keep in zip(prompts, real, strict=True)]
+    return batch, chosen, _Drawing(sampling, texts, keys)
+
+
+@torch.inference_mode()
+def _go_on(
+    batch: Thinker, drawing: _Drawing, most: int, stops: frozenset[int], runs_out: float, log_probabilities: bool
+) -> Iterator[NewToken]:
+    """New tokens, as they come."""
     while bool(batch.running.any()):  # one view serves all prompts, so no row goes on before the others are read
         batch.advance()
-    tokens: list[list[int]] = [[] for _ in prompts]
-    loops: list[list[int]] = [[] for _ in prompts]
-    ready, unfinished = list(range(len(prompts))), len(prompts)
-    while True:
-        going_on = []
-        for row, (token, count) in zip(ready, batch.newest(ready), strict=True):
-            tokens[row].append(token)
-            loops[row].append(count)
-            if token != stop_token and len(tokens[row]) < max_new_tokens:
+    counts, device = [0] * len(drawing.texts), batch.loops_taken.device
+    ready, unfinished = list(range(len(counts))), len(counts)
+    greedy = drawing.sampling.greedy
+    while unfinished:
+        going_on, found = [], batch.newest(ready)
+        logits = None if greedy and not log_probabilities else batch.logits(ready)
+        tokens = [token for token, _ in found]
+        if not greedy and logits is not None:
+            tokens = drawing.choose(ready, logits, [counts[row] for row in ready])
+        scores = logits.double().log_softmax(-1) if log_probabilities and logits is not None else None
+        for i, (row, token, (_, loops)) in enumerate(zip(ready, tokens, found, strict=True)):
+            counts[row] += 1
+            drawing.texts[row].append(token)
+            yield NewToken(row, token, loops, loops >= runs_out, None if scores is None else float(scores[i, token]))
+            if token not in stops and counts[row] < most:
                 going_on.append(row)
         unfinished -= len(ready) - len(going_on)
-        if not unfinished:
-            return Generated(tokens, loops, batch.block_evaluations.tolist(), batch.calls, chosen.name, chosen.why)
-        batch.append(going_on, torch.tensor([tokens[row][-1] for row in going_on], dtype=torch.int64, device=prompts.device))
-        batch.advance()
-        ready = batch.halted
+        if unfinished:
+            after = [drawing.texts[row][-1] for row in going_on]
+            batch.append(going_on, torch.tensor(after, dtype=torch.int64, device=device))
+            batch.advance()
+            ready = batch.halted
+
+
+def _stops(stop_token: int | Collection[int]) -> frozenset[int]:
+    return frozenset([stop_token] if isinstance(stop_token, int) else stop_token)
+
+
+def _check(model: LoopLM, prompts: Tensor, real: Tensor, max_new_tokens: int) -> None:
+    """Refuse prompts that no backend can read.
+
+    Spec: [generation.refused][].
+    """
+    if prompts.dim() != 2 or prompts.dtype != torch.int64 or 0 in prompts.shape:
+        given = f"{prompts.dtype} {list(prompts.shape)}"
+        raise InputError(f"`prompts` must be Int[B T], int64, with at least one token in each row: got {given}.")
+    if real.shape != prompts.shape or real.dtype != torch.bool:
+        given = f"{real.dtype} {list(real.shape)}"
+        raise InputError(f"`real` must be Bool of the shape of `prompts`, {list(prompts.shape)}: got {given}.")
+    if not bool(real[:, -1].all()) or bool((real[:, :-1] & ~real[:, 1:]).any()):
+        raise InputError("`real` must be True at a row's last token, and False only on its left: pad prompts on the left.")
+    vocabulary, ids = model.config.vocab_size, prompts[real]
+    if bool(((ids < 0) | (ids >= vocabulary)).any()):
+        wrong = next(id for id in ids.tolist() if not 0 <= id < vocabulary)
+        raise InputError(f"`prompts` must hold ids from 0 to {vocabulary - 1}: got {wrong}.")
+    longest = int(real.sum(1).max()) + max_new_tokens - 1
+    room = model.positions.table.num_embeddings if isinstance(model.positions, LearnedPositions) else math.inf
+    if longest > room:
+        raise InputError(
+            f"this model has learned positions for {room} tokens: got a text of {longest}, new tokens "
+            "included. Give a shorter prompt, or a smaller `max_new_tokens`."
+        )
 
 
 def pad_left(rows: list[list[int]], pad: int) -> tuple[Annotated[Tensor, Int("B T")], Annotated[Tensor, Bool("B T")]]:

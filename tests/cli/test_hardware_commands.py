@@ -95,7 +95,7 @@ def test_training_that_does_not_fit_is_refused_before_it_starts(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.toml").write_text(EIGHT.replace("= 8", "= 0.001").replace("cuda", "cpu"))
     err = refused(capsys, "train", "first-light", "--profile", "small.toml")
-    assert "first-light does not fit an 8 GB card: a training step of 1 row of 16 tokens needs 1.5" in err
+    assert "first-light does not fit an 8 GB card: a training step of 1 row of 16 tokens needs 1.47 MiB" in err
     assert "`--force` tries all the same." in err
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
 

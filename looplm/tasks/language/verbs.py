@@ -3,18 +3,56 @@
 import codecs
 import io
 import sys
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from looplm.cli.console import find_device, notes
 from looplm.cli.halting import HaltingOptions
 
+if TYPE_CHECKING:
+    from looplm.think.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How a byte is chosen; without any, the most likely one is taken (spec: generation)."""
+
+    temperature: float = 0.0
+    """Above 0, bytes are drawn: the lower, the more often the likely ones."""
+    top_k: int | None = None
+    """Draw among so many of the most likely bytes."""
+    top_p: float | None = None
+    """Draw among the most likely bytes whose probabilities sum to this."""
+    min_p: float | None = None
+    """Draw among bytes at least this share as likely as the most likely one."""
+    typical_p: float | None = None
+    """Draw among bytes about as surprising as the mean, whose probabilities sum to this."""
+    repetition_penalty: float = 1.0
+    """Above 1, bytes that stand in the text become less likely."""
+    no_repeated_ngram: int | None = None
+    """No run of so many bytes stands in the text twice."""
+    seed: int = 0
+    """Of the random numbers."""
+
+    def resolve(self) -> "Sampling":
+        """The settings.
+
+        Raises:
+            InputError: if one is out of its range.
+        """
+        from looplm.settings import parse
+        from looplm.think.sampling import Sampling
+
+        return parse(Sampling, asdict(self), "how to choose bytes")
+
 
 @dataclass(frozen=True)
 class Generate:
-    """Go on with a text, by a model that was trained on one: always the most likely byte."""
+    """Go on with a text, by a model that was trained on one: with the most likely bytes, or with drawn ones."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run or a checkpoint of the task language."""
@@ -23,23 +61,23 @@ class Generate:
     max_new_tokens: int = 200
     """Bytes that the model adds."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
+    choice: Annotated[SamplingOptions, tyro.conf.arg(name="")] = field(default_factory=SamplingOptions)
     device: str = "cpu"
     """cpu, cuda or mps."""
     threads: int = 1
     """CPU threads."""
 
     def run(self) -> int:
-        """Print the beginning and what follows, in UTF-8; a character that is not finished is left out."""
-        import torch
-
+        """Print the beginning and what follows, in UTF-8, as it comes; a character that is not finished is left out."""
         from looplm.errors import InputError
         from looplm.runs.checkpoint import load
         from looplm.task import TASKS
         from looplm.tasks.language import Language, as_bytes
-        from looplm.think.generate import generate
+        from looplm.think.generate import stream
 
         if self.max_new_tokens < 1:
             raise InputError(f"`--max-new-tokens` must be at least 1: got {self.max_new_tokens}.")
+        sampling = self.choice.resolve()
         trained = load(self.model, find_device(self.device, self.threads))
         task = trained.recipe.task
         if not isinstance(task, Language):
@@ -50,22 +88,26 @@ class Generate:
         prompt = task.prompt(self.text).tokens
         if len(prompt) + self.max_new_tokens > task.context + 1:
             notes().print(f"the text grows beyond the {task.context:,} bytes that the model was trained on.")
-        made = generate(
+        made = stream(
             trained.model,
-            torch.tensor([prompt], device=trained.model.device),
+            [prompt],
             halting=self.stop.resolve(trained.recipe.halting),
             max_new_tokens=self.max_new_tokens,
             stop_token=-1,
+            sampling=sampling,
         )
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        print(whole_characters(as_bytes([*prompt, *made.tokens[0]])))
+        for text in whole_characters(chain([as_bytes(prompt)], (as_bytes([new.token]) for new in made))):
+            print(text, end="", flush=True)
+        print()
         return 0
 
 
-def whole_characters(text: bytes) -> str:
-    """The text as far as its last whole character; what is no UTF-8 at all becomes U+FFFD."""
-    return codecs.getincrementaldecoder("utf-8")("replace").decode(text)
+def whole_characters(parts: Iterable[bytes]) -> Iterator[str]:
+    """The text of some bytes as they come, each as far as its last whole character; what is no UTF-8 at all becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return (decoder.decode(part) for part in parts)
 
 
 VERBS: dict[str, Any] = {"generate": Generate}

@@ -72,8 +72,9 @@ def test_half_a_character_is_no_text_and_is_not_printed() -> None:
     with pytest.raises(InputError, match="half a character"):
         Language().prompt("a\ud800")
     assert Language().prompt("a\udcff").tokens == [BEGIN, ord("a"), 0xFF], "a byte of the command line that is no UTF-8"
-    assert whole_characters("가나".encode()[:-1]) == "가"
-    assert whole_characters(b"a\xffb") == "a\ufffdb"
+    assert "".join(whole_characters(["가나".encode()[:-1]])) == "가"
+    assert "".join(whole_characters([b"a\xffb"])) == "a\ufffdb"
+    assert list(whole_characters([bytes([byte]) for byte in "가b".encode()])) == ["", "", "가", "b"]
     assert Language().answer("가".encode()[:2]) == "\ufffd"
 
 
