@@ -156,9 +156,7 @@ class Bounded:
 
     def __call__(self, seen: Evidence) -> Annotated[Tensor, Bool("B T")]:
         """Tokens that are ready after `min_loops` loops; all, at the last loop."""
-        ready = self.ready(seen)
-        if self.min_loops > 1:
-            ready = (seen.l >= self.min_loops) & ready
+        ready = (seen.l >= self.min_loops) & self.ready(seen)
         if self.in_order:
             waiting = (seen.answer & seen.active & ~ready).cummax(1).values
             ready = ready & (~seen.answer | (~waiting & (seen.l >= seen.waited_for)))
