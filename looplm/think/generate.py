@@ -91,7 +91,7 @@ def generate(
         InputError: before anything runs, if an argument cannot be, or a backend was asked for by name and cannot run.
 
     Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][],
-    [generation.filters][], [generation.stop-tokens][], [generation.refused][].
+    [generation.filters][], [generation.stop-tokens][], [generation.log-probabilities][], [generation.refused][].
     """
     batch, chosen, drawing = _begin(model, prompts, halting, max_new_tokens, real, backend, sampling, seeds)
     rows = len(drawing.texts)
