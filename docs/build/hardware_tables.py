@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from looplm.hardware.plan import decode_speed, make_plan
 from looplm.hardware.profile import load_profile, shipped_devices
@@ -45,7 +46,9 @@ _WORDS = {
         "share": "share of the roofline reached: least, median, most",
         "training": "training",
         "generation": "generation",
-        "compared": "compared",
+        "this": "this",
+        "against": "against",
+        "of_loops": "{loops} loops",
         "faster": "times as fast: least, median, most",
         "undecided": "undecided",
         "no": "no",
@@ -81,7 +84,9 @@ _WORDS = {
         "share": "지붕선에 이른 비율: 최소, 중앙, 최대",
         "training": "훈련",
         "generation": "생성",
-        "compared": "비교",
+        "this": "대상",
+        "against": "비교 상대",
+        "of_loops": "루프 {loops}번",
         "faster": "몇 배 빠른가: 최소, 중앙, 최대",
         "undecided": "판정 불가",
         "no": "안 됨",
@@ -227,15 +232,20 @@ def clock(name: str) -> Callable[[dict[str, str]], str]:
         names, rows = _PASSES[words["language"]], []
         for row in json.loads((resource("docs/data") / f"{name}.json").read_text(encoding="utf-8"))["rows"]:
             what = ", ".join(names.get(word, word) for word in (row["what"], *["compiled"] * row.get("compiled", False)))
-            loops = f"{row['mean_loops']:.1f}" if "mean_loops" in row else ""
             for pair, spread in row["ratios"].items():
-                compared = " / ".join(names.get(one, one) for one in pair.split(" / "))
+                slow, fast = (names.get(one, one) + _loops(row, one, words) for one in pair.split(" / "))
                 found = f"{spread['low']:.2f}, **{spread['median']:.2f}**, {spread['high']:.2f}"
                 found += "" if spread["decided"] else f" ({words['undecided']})"
-                rows.append([what, words["rows"].format(rows=row["batch"]), loops, compared, found])
-        return _table([words["pass"], words["size"], words["loops"], words["compared"], words["faster"]], rows)
+                rows.append([what, words["rows"].format(rows=row["batch"]), fast, slow, found])
+        return _table([words["pass"], words["size"], words["this"], words["against"], words["faster"]], rows)
 
     return table
+
+
+def _loops(row: dict[str, Any], contender: str, words: dict[str, str]) -> str:
+    """Loops of a token, behind a contender that has them."""
+    loops = {"halting": "mean_loops", "rows wait": "mean_loops", "all loops": "most_loops"}.get(contender)
+    return f" ({words['of_loops'].format(loops=f'{row[loops]:.3g}')})" if loops else ""
 
 
 def _parameters(name: str) -> str:

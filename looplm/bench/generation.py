@@ -117,8 +117,10 @@ def decode(
             "GPT-2 generate": partial(opponent.generate, prompts, new),
         }
     pairs = [("GPT-2", "halting"), ("GPT-2 generate", "halting"), ("GPT-2", "all loops"), ("rows wait", "halting")]
-    sizes = {"what": "decode", "batch": batch, "width": WIDTH, "prompt": PROMPT, "new": new, "calls": found.calls}
-    return sizes | {"mean_loops": _mean(found)} | timed(contenders, pairs, count, clock)
+    sizes = {"what": "decode", "batch": batch, "width": model.config.width, "prompt": PROMPT, "new": new}
+    return (
+        sizes | {"calls": found.calls, "mean_loops": _mean(found), "most_loops": LOOPS} | timed(contenders, pairs, count, clock)
+    )
 
 
 def prefill(model: LoopLM, count: int, clock: Clock = cpu_clock, tokens: int = PREFILL) -> dict[str, Any]:
@@ -133,7 +135,8 @@ def prefill(model: LoopLM, count: int, clock: Clock = cpu_clock, tokens: int = P
 
     loops = read(rule).loops_taken[:, :tokens]
     contenders: dict[str, Run] = {"halting": partial(read, rule), "all loops": partial(read, Fixed(LOOPS))}
-    sizes = {"what": "prefill", "batch": 1, "width": WIDTH, "prompt": tokens, "mean_loops": float(loops.float().mean())}
+    sizes = {"what": "prefill", "batch": 1, "width": model.config.width, "prompt": tokens}
+    sizes |= {"mean_loops": float(loops.float().mean()), "most_loops": LOOPS}
     return sizes | timed(contenders, [("all loops", "halting")], count, clock)
 
 

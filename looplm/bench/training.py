@@ -43,7 +43,7 @@ def norms(count: int, clock: Clock = cpu_clock, rows: int = 32, tokens: int = 64
 
     runs: dict[str, Run] = {name: partial(run, norm) for name, norm in contenders.items()}
     pairs = [("RMSNorm", "LayerNorm"), ("torch's RMSNorm", "RMSNorm")]
-    return {"what": "norms", "batch": rows, "prompt": tokens, "width": width} | timed(runs, pairs, count, clock, calls=10)
+    return {"what": "norms", "batch": rows, "prompt": tokens, "width": width} | timed(runs, pairs, count, clock, calls=50)
 
 
 def equal_work(count: int, clock: Clock = cpu_clock, compiled: bool = False, width: int = 256) -> dict[str, Any]:

@@ -294,7 +294,7 @@ class Decoding:
         """Offer, at all loops that the newest tokens of some rows have not run, what comes from their final states."""
         if not rows:
             return
-        group = self._group(rows) if rows != self._last.rows else self._last
+        group = self._last if rows == self._last.rows else self._group(rows)  # what ran last may have halted together
         loops = [newest.loop + 1 for newest in group.now]
         self._texts.offer_up_to(max(loops))
         u, last = self._enter(group, self._one_or_each(loops)), len(self._blocks) - 1

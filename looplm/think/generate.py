@@ -1,9 +1,10 @@
 """Generation, each row at its own pace: greedy or drawn, at once or as a stream."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from operator import index
+from typing import Annotated, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -93,10 +94,10 @@ def generate(
     Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][],
     [generation.filters][], [generation.stop-tokens][], [generation.log-probabilities][], [generation.refused][].
     """
-    batch, chosen, drawing = _begin(model, prompts, halting, max_new_tokens, real, backend, sampling, seeds)
-    rows = len(drawing.texts)
-    made: list[list[NewToken]] = [[] for _ in range(rows)]
-    for new in _go_on(batch, drawing, max_new_tokens, _stops(stop_token), loops_that_run_out(halting), log_probabilities):
+    drawing = _Drawing.of(max_new_tokens, stop_token, sampling, log_probabilities)
+    batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing)
+    made: list[list[NewToken]] = [[] for _ in drawing.texts]
+    for new in _go_on(batch, drawing, loops_that_run_out(halting)):
         made[new.row].append(new)
     return Generated(
         [[new.token for new in row] for row in made],
@@ -106,7 +107,9 @@ def generate(
         chosen.name,
         chosen.why,
         [[new.ran_out for new in row] for row in made],
-        [[new.log_probability or 0.0 for new in row] for row in made] if log_probabilities else None,
+        [[new.log_probability for new in row if new.log_probability is not None] for row in made]
+        if log_probabilities
+        else None,
     )
 
 
@@ -127,25 +130,43 @@ def stream(
 
     Spec: [generation.stream][].
     """
-    batch, _, drawing = _begin(model, prompts, halting, max_new_tokens, real, backend, sampling, seeds)
-    return _go_on(batch, drawing, max_new_tokens, _stops(stop_token), loops_that_run_out(halting), log_probabilities)
+    drawing = _Drawing.of(max_new_tokens, stop_token, sampling, log_probabilities)
+    batch, _ = _begin(model, prompts, halting, real, backend, seeds, drawing)
+    return _go_on(batch, drawing, loops_that_run_out(halting))
 
 
 @dataclass
 class _Drawing:
-    """How the tokens of some texts are chosen."""
+    """How the tokens of some texts are chosen, and when they end."""
 
+    most: int
+    stops: set[int]
     sampling: Sampling
-    texts: list[list[int]]
+    log_probabilities: bool
+    texts: list[list[int]] = field(default_factory=list)
     """Prompts and new tokens, without padding."""
-    keys: list[Draw]
+    keys: list[Draw] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, max_new_tokens: int, stop_token: int | Collection[int], sampling: Sampling, log_probabilities: bool
+    ) -> "_Drawing":
+        """Settings that have been checked, of no text yet."""
+        (most,) = _whole("max_new_tokens", [max_new_tokens])
+        if most < 1:
+            raise InputError(f"`max_new_tokens` must be at least 1: got {most}.")
+        if not isinstance(sampling, Sampling):
+            raise InputError(f"`sampling` must be a looplm.Sampling: got {sampling!r}.")
+        several = hasattr(stop_token, "__iter__") and getattr(stop_token, "ndim", 1) > 0
+        stops = _whole("stop_token", stop_token if several else [stop_token])  # type: ignore[arg-type, list-item]
+        return cls(most, {*stops}, sampling, log_probabilities)
 
     def choose(self, rows: list[int], logits: Tensor, counts: list[int]) -> list[int]:
         """The next token of these rows, which have so many new ones.
 
         Spec: [generation.seeds][].
         """
-        draws = [Draw(self.keys[row].seed, self.keys[row].stream, n) for row, n in zip(rows, counts, strict=True)]
+        draws = [replace(self.keys[row], step=count) for row, count in zip(rows, counts, strict=True)]
         tokens: list[int] = self.sampling.choose(logits, [self.texts[row] for row in rows], draws).tolist()
         return tokens
 
@@ -155,40 +176,33 @@ def _begin(
     model: LoopLM,
     prompts: Prompts,
     halting: HaltingRule,
-    max_new_tokens: int,
     real: Tensor | None,
     backend: Backend,
-    sampling: Sampling,
     seeds: Sequence[int] | None,
-) -> tuple[Thinker, Choice, _Drawing]:
-    """Prompts that have been checked and are about to be read."""
-    if max_new_tokens < 1:
-        raise InputError(f"`max_new_tokens` must be at least 1: got {max_new_tokens}.")
+    drawing: _Drawing,
+) -> tuple[Thinker, Choice]:
+    """Prompts that have been checked and are about to be read; their texts and keys are noted."""
     if not isinstance(prompts, Tensor):
         if real is not None:
             raise InputError("`real` goes with a tensor of prompts; lists of ids are padded here.")
-        if not prompts or not all(prompts):
-            raise InputError("`prompts` must be lists of at least one token each: got an empty one.")
-        prompts, real = (of.to(model.device) for of in pad_left([list(row) for row in prompts], 0))
+        prompts, real = (of.to(model.device) for of in pad_left(_listed(prompts, model.config.vocab_size), 0))
     real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
-    _check(model, prompts, real, max_new_tokens)
-    if seeds is not None and len(seeds) != len(prompts):
-        raise InputError(f"`seeds` must be one for each of the {len(prompts)} prompts: got {len(seeds)}.")
-    keys = [Draw(seed, "sample") for seed in seeds or ()] or [
-        Draw(sampling.seed, f"sample/{row}" if row else "sample") for row in range(len(prompts))
-    ]
+    _check(model, prompts, real, drawing.most)
+    if seeds is None:
+        drawing.keys = [Draw(drawing.sampling.seed, f"sample/{row}" if row else "sample") for row in range(len(prompts))]
+    else:
+        drawing.keys = [Draw(seed, "sample") for seed in _whole("seeds", seeds)]
+    if len(drawing.keys) != len(prompts):
+        raise InputError(f"`seeds` must be one for each of the {len(prompts)} prompts: got {len(drawing.keys)}.")
+    drawing.texts = [row[keep].tolist() for row, keep in zip(prompts, real, strict=True)]
     answer = torch.zeros_like(real)
     answer[:, -1] = True
     chosen = choose(backend, model, halting)
-    batch = begin(model, prompts, halting, real=real, answer=answer, room=max_new_tokens - 1, backend=chosen.name)
-    texts = [row[keep].tolist() for row, keep in zip(prompts, real, strict=True)]
-    return batch, chosen, _Drawing(sampling, texts, keys)
+    return begin(model, prompts, halting, real=real, answer=answer, room=drawing.most - 1, backend=chosen.name), chosen
 
 
 @torch.inference_mode()
-def _go_on(
-    batch: Thinker, drawing: _Drawing, most: int, stops: frozenset[int], runs_out: float, log_probabilities: bool
-) -> Iterator[NewToken]:
+def _go_on(batch: Thinker, drawing: _Drawing, runs_out: float) -> Iterator[NewToken]:
     """New tokens, as they come."""
     while bool(batch.running.any()):  # one view serves all prompts, so no row goes on before the others are read
         batch.advance()
@@ -197,16 +211,16 @@ def _go_on(
     greedy = drawing.sampling.greedy
     while unfinished:
         going_on, found = [], batch.newest(ready)
-        logits = None if greedy and not log_probabilities else batch.logits(ready)
+        logits = None if greedy and not drawing.log_probabilities else batch.logits(ready)
         tokens = [token for token, _ in found]
         if not greedy and logits is not None:
             tokens = drawing.choose(ready, logits, [counts[row] for row in ready])
-        scores = logits.double().log_softmax(-1) if log_probabilities and logits is not None else None
+        scores = logits.double().log_softmax(-1) if drawing.log_probabilities and logits is not None else None
         for i, (row, token, (_, loops)) in enumerate(zip(ready, tokens, found, strict=True)):
             counts[row] += 1
             drawing.texts[row].append(token)
             yield NewToken(row, token, loops, loops >= runs_out, None if scores is None else float(scores[i, token]))
-            if token not in stops and counts[row] < most:
+            if token not in drawing.stops and counts[row] < drawing.most:
                 going_on.append(row)
         unfinished -= len(ready) - len(going_on)
         if unfinished:
@@ -216,8 +230,32 @@ def _go_on(
             ready = batch.halted
 
 
-def _stops(stop_token: int | Collection[int]) -> frozenset[int]:
-    return frozenset([stop_token] if isinstance(stop_token, int) else stop_token)
+def _whole(name: str, given: Iterable[SupportsIndex]) -> list[int]:
+    """Whole numbers of any kind."""
+    try:
+        return [index(value) for value in given]
+    except TypeError:
+        raise InputError(f"`{name}` must be of whole numbers: got {given!r}.") from None
+
+
+def _listed(prompts: Sequence[Sequence[int]], vocabulary: int) -> list[list[int]]:
+    """Prompts as lists of ids, none of them empty.
+
+    Spec: [generation.refused][].
+    """
+    try:
+        rows = [_whole("prompts", row) for row in prompts]
+    except TypeError:
+        raise InputError(f"`prompts` must be Int[B T], or a list of ids for each prompt: got {prompts!r}.") from None
+    if not rows or not all(rows):
+        raise InputError("`prompts` must have at least one token in each row: got an empty one.")
+    _check_ids(max(map(max, rows)), min(map(min, rows)), vocabulary)
+    return rows
+
+
+def _check_ids(most: int, least: int, vocabulary: int) -> None:
+    if least < 0 or most >= vocabulary:
+        raise InputError(f"`prompts` must hold ids from 0 to {vocabulary - 1}: got {least if least < 0 else most}.")
 
 
 def _check(model: LoopLM, prompts: Tensor, real: Tensor, max_new_tokens: int) -> None:
@@ -233,10 +271,8 @@ def _check(model: LoopLM, prompts: Tensor, real: Tensor, max_new_tokens: int) ->
         raise InputError(f"`real` must be Bool of the shape of `prompts`, {list(prompts.shape)}: got {given}.")
     if not bool(real[:, -1].all()) or bool((real[:, :-1] & ~real[:, 1:]).any()):
         raise InputError("`real` must be True at a row's last token, and False only on its left: pad prompts on the left.")
-    vocabulary, ids = model.config.vocab_size, prompts[real]
-    if bool(((ids < 0) | (ids >= vocabulary)).any()):
-        wrong = next(id for id in ids.tolist() if not 0 <= id < vocabulary)
-        raise InputError(f"`prompts` must hold ids from 0 to {vocabulary - 1}: got {wrong}.")
+    ids = prompts[real]
+    _check_ids(int(ids.max()), int(ids.min()), model.config.vocab_size)
     longest = int(real.sum(1).max()) + max_new_tokens - 1
     room = model.positions.table.num_embeddings if isinstance(model.positions, LearnedPositions) else math.inf
     if longest > room:

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from looplm.errors import InputError
 from looplm.settings import STRICT
 from looplm.shapes import Float, Int
 
+_COLDEST = 1e-6
+"""Scores divided by less may be larger than float64 holds."""
 _Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -34,12 +36,18 @@ class Sampling:
     """Keep tokens at least this share as likely as the most likely one."""
     typical_p: _Share | None = None
     """Keep tokens about as surprising as the mean, until their probabilities sum to this."""
-    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
     """Makes tokens that stand in the text less likely if above 1."""
     no_repeated_ngram: Annotated[int, Field(ge=1)] | None = None
     """No run of so many tokens stands in a text twice."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the random numbers."""
+
+    @model_validator(mode="after")
+    def _representable(self) -> Self:
+        if 0 < self.temperature < _COLDEST:
+            raise ValueError(f"`temperature` must be 0 or at least {_COLDEST}: got {self.temperature}")
+        return self
 
     @property
     def greedy(self) -> bool:

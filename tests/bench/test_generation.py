@@ -42,7 +42,7 @@ def test_a_row_of_decoding_holds_every_ratio_that_its_contenders_allow() -> None
     assert row["seconds"].keys() == {"halting", "all loops", "rows wait"}
     assert row["ratios"].keys() == {"rows wait / halting"}
     assert row["mean_loops"] == pytest.approx(5, abs=0.15)
-    assert "decode d=256 batch=2 loops=" in _line(row)
+    assert "decode d=32 batch=2 loops=" in _line(row)
 
 
 def test_rows_that_wait_say_what_rows_say_that_do_not() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from looplm.spec import oracle
 from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
 from looplm.think.batched import Thinking
 from looplm.think.generate import generate, pad_left
+from looplm.think.sampling import Sampling
 
 kernels, halting = oracle("kernels"), oracle("halting")
 NEVER = -1
@@ -82,14 +84,15 @@ def test_generating_gives_the_same_with_every_backend(
     model: LoopLM, tokens: Tensor, rule: HaltingRule, count: int, data: st.DataObject
 ) -> None:
     prompts, real = pad_left([row[: data.draw(st.integers(1, len(row)))] for row in tokens.tolist()], 14)
-    stop = data.draw(st.sampled_from([NEVER, 3]))
-    ours, theirs = (
-        generate(model, prompts, halting=rule, max_new_tokens=count, stop_token=stop, real=real, backend=name)
-        for name in ("reference", "torch")
-    )
+    asked: dict[str, Any] = {"halting": rule, "max_new_tokens": count, "stop_token": data.draw(st.sampled_from([NEVER, 3]))}
+    asked |= {"real": real, "sampling": Sampling(temperature=data.draw(st.sampled_from([0.0, 1.0]))), "log_probabilities": True}
+    ours, theirs = (generate(model, prompts, backend=name, **asked) for name in ("reference", "torch"))
     assert (ours.backend, theirs.backend) == ("reference", "torch")
     assert ours.tokens == theirs.tokens
-    assert ours.loops_taken == theirs.loops_taken
+    assert ours.loops_taken == theirs.loops_taken and ours.ran_out == theirs.ran_out
+    assert ours.log_probabilities is not None and theirs.log_probabilities is not None
+    for mine, of_torch in zip(ours.log_probabilities, theirs.log_probabilities, strict=True):
+        assert mine == pytest.approx(of_torch, abs=1e-8)
     assert ours.block_evaluations == pytest.approx(theirs.block_evaluations)
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -180,6 +181,19 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompts": torch.tensor([[1, 9]])}, "from 0 to 8: got 9"),
     ({"prompts": torch.tensor([[1, -1]])}, "from 0 to 8: got -1"),
     ({"prompts": []}, "at least one token"),
+    ({"prompts": [[2, 9]]}, "from 0 to 8: got 9"),
+    ({"prompts": [[1, 2**70]]}, "from 0 to 8: got "),
+    ({"prompts": [1, 2]}, "`prompts` must be"),
+    ({"prompts": "ab"}, "`prompts` must be"),
+    ({"prompts": None}, "`prompts` must be"),
+    ({"prompts": [[1.5]]}, "`prompts` must be"),
+    ({"stop_token": None}, "`stop_token` must be"),
+    ({"stop_token": "3"}, "`stop_token` must be"),
+    ({"max_new_tokens": 2.5}, "`max_new_tokens` must be"),
+    ({"max_new_tokens": None}, "`max_new_tokens` must be"),
+    ({"seeds": ["x"]}, "`seeds` must be"),
+    ({"seeds": 5}, "`seeds` must be"),
+    ({"sampling": {"temperature": 1}}, "`sampling` must be"),
     ({"prompts": [[1], []]}, "at least one token"),
     ({"real": torch.tensor([[True, True]])}, "`real` must be Bool of the shape"),
     ({"real": torch.tensor([[True, True, False]])}, "pad prompts on the left"),
@@ -197,13 +211,34 @@ def test_what_cannot_be_is_refused_before_anything_runs(wrong: dict[str, Any], m
     asked: dict[str, Any] = {"prompts": _IDS, "halting": Fixed(1), "max_new_tokens": 2, "stop_token": NEVER, "backend": backend}
     model = small()
     model.block.forward = None  # type: ignore[method-assign, assignment]
-    with pytest.raises(InputError, match=message), suppress_type_checks():
-        generate(model, **asked | wrong)
+    for door in (generate, stream):  # a stream refuses at once, not with its first token
+        with pytest.raises(InputError, match=message), suppress_type_checks():
+            door(model, **asked | wrong)
+
+
+def test_whole_numbers_of_any_kind_are_taken() -> None:
+    asked: dict[str, Any] = {"halting": Fixed(1), "max_new_tokens": 3}
+    expected = generate(small_again := small(), [[1, 2]], stop_token=NEVER, **asked).tokens
+    for prompts in (np.array([[1, 2]]), [np.array([1, 2])], [torch.tensor([1, 2])], ((1, 2),)):
+        for stop in (np.int64(NEVER), torch.tensor(NEVER), [np.int64(NEVER)], torch.tensor([NEVER]), ()):
+            with suppress_type_checks():
+                assert generate(small_again, prompts, stop_token=stop, **asked).tokens == expected  # type: ignore[arg-type]
+
+
+def test_between_two_tokens_of_a_stream_torch_is_as_it_was() -> None:
+    model = small()
+    tokens = stream(model, [[1, 2]], halting=Fixed(1), max_new_tokens=3, stop_token=NEVER)
+    next(tokens)
+    assert not torch.is_inference_mode_enabled()
+    model(torch.tensor([[1, 2]]), 2).sum().backward()
+    assert len(list(tokens)) == 2 and list(tokens) == []
 
 
 @given(st.data())
 def test_settings_out_of_range_are_refused_by_name(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["temperature", "top_k", "top_p", "min_p", "typical_p", "no_repeated_ngram", "seed"]))
-    wrong = data.draw(st.sampled_from([-1, -0.5, math.nan, math.inf, "x"]))
+    wrong = data.draw(st.sampled_from([-1, -0.5, 5e-324, math.nan, math.inf, "x"]))
+    if name.endswith("_p") and wrong == 5e-324:
+        return  # a share may be as small as one likes: the most likely token stays
     with pytest.raises(ValidationError, match=name):
         Sampling(**dict[str, Any]({name: wrong}))

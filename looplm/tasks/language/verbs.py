@@ -3,9 +3,8 @@
 import codecs
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -96,18 +95,23 @@ class Generate:
             stop_token=-1,
             sampling=sampling,
         )
+        text = whole_characters()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        for text in whole_characters(chain([as_bytes(prompt)], (as_bytes([new.token]) for new in made))):
-            print(text, end="", flush=True)
+        out = 0
+        print(text(as_bytes(prompt)), end="", flush=True)
+        for new in made:
+            print(text(as_bytes([new.token])), end="", flush=True)
+            out += new.ran_out
         print()
+        if out:
+            notes().print(f"loops ran out on {out:,} of {self.max_new_tokens:,} bytes (halting.ran-out).")
         return 0
 
 
-def whole_characters(parts: Iterable[bytes]) -> Iterator[str]:
-    """The text of some bytes as they come, each as far as its last whole character; what is no UTF-8 at all becomes U+FFFD."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    return (decoder.decode(part) for part in parts)
+def whole_characters() -> Callable[[bytes], str]:
+    """Gives of bytes, as they come, the text up to the last whole character; what is no UTF-8 at all becomes U+FFFD."""
+    return codecs.getincrementaldecoder("utf-8")("replace").decode
 
 
 VERBS: dict[str, Any] = {"generate": Generate}

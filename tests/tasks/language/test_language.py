@@ -72,9 +72,10 @@ def test_half_a_character_is_no_text_and_is_not_printed() -> None:
     with pytest.raises(InputError, match="half a character"):
         Language().prompt("a\ud800")
     assert Language().prompt("a\udcff").tokens == [BEGIN, ord("a"), 0xFF], "a byte of the command line that is no UTF-8"
-    assert "".join(whole_characters(["가나".encode()[:-1]])) == "가"
-    assert "".join(whole_characters([b"a\xffb"])) == "a\ufffdb"
-    assert list(whole_characters([bytes([byte]) for byte in "가b".encode()])) == ["", "", "가", "b"]
+    assert whole_characters()("가나".encode()[:-1]) == "가"
+    assert whole_characters()(b"a\xffb") == "a\ufffdb"
+    text = whole_characters()
+    assert [text(bytes([byte])) for byte in "가b".encode()] == ["", "", "가", "b"]
     assert Language().answer("가".encode()[:2]) == "\ufffd"
 
 
@@ -212,6 +213,15 @@ def test_a_text_trains_through_all_stages_and_is_gone_on_with(
         assert first.startswith(begin)
         assert main(["generate", "run", begin, "--max-new-tokens", "9", "--max-loops", "3"]) == 0
         assert capsys.readouterr().out == first
+    drawn, two = [], ["--halting", "confidence", "--threshold", "1", "--max-loops", "2"]
+    for seed in ("1", "1", "2"):
+        assert main(["generate", "run", "태초", "--max-new-tokens", "30", "--temperature", "1", "--seed", seed, *two]) == 0
+        captured = capsys.readouterr()
+        drawn.append(captured.out)
+        assert "loops ran out on 30 of 30 bytes (halting.ran-out)." in captured.err
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert main(["generate", "run", "--temperature", "-1"]) == 2
+    assert "`temperature`: Input should be greater than or equal to 0 (got -1.0)" in capsys.readouterr().err
     assert main(["trace", "태초\t$x$ [/b]", "--model", "run", "--figure", "seen.svg"]) == 0
     assert "태초 $x$ [/b] → " in capsys.readouterr().out
     assert main(["eval", "run"]) == 2  # its test set is in the text
