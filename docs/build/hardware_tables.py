@@ -46,6 +46,7 @@ _WORDS = {
         "share": "share of the roofline reached: least, median, most",
         "training": "training",
         "generation": "generation",
+        "batch": "rows",
         "this": "this",
         "against": "against",
         "of_loops": "{loops} loops",
@@ -84,6 +85,7 @@ _WORDS = {
         "share": "지붕선에 이른 비율: 최소, 중앙, 최대",
         "training": "훈련",
         "generation": "생성",
+        "batch": "행 수",
         "this": "대상",
         "against": "비교 상대",
         "of_loops": "루프 {loops}번",
@@ -236,8 +238,8 @@ def clock(name: str) -> Callable[[dict[str, str]], str]:
                 slow, fast = (names.get(one, one) + _loops(row, one, words) for one in pair.split(" / "))
                 found = f"{spread['low']:.2f}, **{spread['median']:.2f}**, {spread['high']:.2f}"
                 found += "" if spread["decided"] else f" ({words['undecided']})"
-                rows.append([what, words["rows"].format(rows=row["batch"]), fast, slow, found])
-        return _table([words["pass"], words["size"], words["this"], words["against"], words["faster"]], rows)
+                rows.append([what, str(row["batch"]), fast, slow, found])
+        return _table([words["pass"], words["batch"], words["this"], words["against"], words["faster"]], rows)
 
     return table
 
