@@ -211,7 +211,9 @@ print("some training sums:", *("+".join(pair) for pair in drawn[:6].numbers()))
 # A place where the digits sum to 9 passes a carry on. The places through which one carry runs are its chain
 # ([addition.longest-chain][]), and a long chain is what a method must survive. In uniformly drawn sums long chains are
 # rare, so a model can look perfect and fail on every chain of six. Hence a second test set, in which most places pass a
-# carry on ([addition.carry-heavy-set][]), and a third with chains of an exact length ([addition.chain-set][]).
+# carry on ([addition.carry-heavy-set][]), and another with chains of an exact length ([addition.chain-set][]). A run of
+# nines into which *no* carry comes is as hard, since who stands above it must wait to see; in a third test set half of the
+# runs are such ([addition.nines-set][]).
 
 # %% [markdown] lang="ko"
 # ## 무엇이 테스트를 어렵게 하는가 {#hard}
@@ -219,8 +221,9 @@ print("some training sums:", *("+".join(pair) for pair in drawn[:6].numbers()))
 # 두 숫자의 합이 9인 자리는 받아올림을 그대로 위로 넘긴다. 받아올림 하나가 이어지는 자리들이
 # 사슬(chain)이고([addition.longest-chain][]), 방법이라면 긴 사슬도 풀 수 있어야 한다. 균등 추출한 덧셈에는 긴 사슬이
 # 드물어서, 완벽해 보이는 모델이 여섯 자리 사슬에서 모조리 실패할 수도 있다. 그래서 대부분의 자리가 받아올림을 넘기는
-# 둘째 테스트 세트([addition.carry-heavy-set][])와, 사슬의 길이를 정해 둔 셋째 테스트 세트([addition.chain-set][])가
-# 있다.
+# 둘째 테스트 세트([addition.carry-heavy-set][])와, 사슬의 길이를 정해 둔 테스트 세트([addition.chain-set][])가
+# 있다. 합이 9인 자리가 이어져 있고 받아올림이 들어오지 *않는* 문제도 그만큼 어렵다. 그 위의 자리는 기다려 보아야 알기
+# 때문이다. 셋째 테스트 세트에서는 이어진 구간의 절반이 그렇다([addition.nines-set][]).
 
 # %%
 fig, axes = plt.subplots(figsize=(6.4, 3), layout="constrained")

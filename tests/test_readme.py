@@ -5,14 +5,14 @@ from pathlib import Path
 
 import claims
 
-from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary, work_note
+from looplm.runs.results import as_markdown, comparison_table, control_results, groups_of, read_summary, work_note
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_results_table_is_rendered_from_the_committed_summary() -> None:
-    results = by_preset(read_summary(ROOT / "docs/data/first-light.json")["results"])["first-light"]
+    results = groups_of(read_summary(ROOT / "docs/data/first-light.json")["results"])["first-light"]
     controls = control_results("first-light")
     table = as_markdown(*comparison_table(results, controls))
     match = re.search(r"<!-- results: .* -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)

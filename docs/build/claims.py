@@ -6,7 +6,7 @@ from typing import Any
 from looplm.lab.study import read_study_summary
 from looplm.lab.verdicts import pooled_rules
 from looplm.resources import resource
-from looplm.runs.results import by_preset, read_summary, sets_of
+from looplm.runs.results import groups_of, read_summary, sets_of
 from looplm.tasks.addition.depth import read_depth
 from looplm.tasks.addition.sets import test_set
 
@@ -26,6 +26,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "range": "{least:.2f} to {most:.2f}",
         "uniform": "uniform",
         "carry-heavy": "carry-heavy",
+        "nines": "nines",
     },
     "ko": {
         "same": "모델 {models}개가 모두 자릿수와 종류마다 같은 덧셈 {most:,}문제{fewer}를 푼다.",
@@ -42,6 +43,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "range": "{least:.2f}-{most:.2f}",
         "uniform": "균등 추출",
         "carry-heavy": "받아올림이 많은",
+        "nines": "9가 이어진",
     },
 }
 
@@ -52,7 +54,7 @@ _FEW = 6
 def tested(name: str, language: str) -> str:
     """Which sums a committed summary rests on, and how many of them are different."""
     words = _WORDS[language]
-    results = by_preset(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
+    results = groups_of(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
     cells = results[0]["cells"]
     most = max(cell["n"] for cell in cells)
     fewer = {cell["size"]: cell["n"] for cell in cells if cell["n"] < most}

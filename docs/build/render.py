@@ -17,7 +17,7 @@ from looplm.errors import InputError
 from looplm.lab.study import load_study, read_study_summary
 from looplm.lab.verdicts import Language, rules_table, study_table, values_table, verdict_lines
 from looplm.resources import resource
-from looplm.runs.results import as_markdown, by_preset, comparison_table, control_results, read_summary, work_not_counted
+from looplm.runs.results import as_markdown, comparison_table, control_results, groups_of, read_summary, work_not_counted
 from looplm.spec.check import checkout, outdated
 from looplm.tasks.addition.depth import chain_table, offers_table, read_depth, saved_table
 
@@ -62,6 +62,7 @@ _KOREAN = {
     "loops": "루프",
     "loops per chain place": "사슬 한 자리당 루프",
     "no-restarts control": "재출발 없음 대조군",
+    "nines": "9가 이어진 문제",
     "of": "전체",
     "offer": "내놓는 것",
     "one-layer control": "한 층 대조군",
@@ -105,7 +106,7 @@ def _in_korean(cell: str) -> str:
 def results(name: str, language: str) -> str:
     """The table of a committed summary: its preset beside the controls."""
     try:
-        own = by_preset(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
+        own = groups_of(read_summary(resource("docs/data") / f"{name}.json")["results"])[name]
     except InputError:
         return _NO_RESULTS[language].format(name=name)
     controls = control_results(name)

@@ -39,10 +39,12 @@ class Eval:
         from looplm.errors import InputError
         from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.evaluation import evaluate_checkpoint
-        from looplm.runs.results import control_results, make_summary
+        from looplm.runs.results import control_results, groups_of, make_summary
 
         if not self.models:
             raise InputError("no model was given; give a run, a checkpoint, or the name of a shipped model, such as adder.")
+        if twice := next((model for model in self.models if self.models.count(model) > 1), None):
+            raise InputError(f"{twice} is given twice; give each model once.")
         if self.out:
             refuse_existing(self.out)
         if len(self.n) not in (1, len(self.sizes)) or min(self.n) < 1:
@@ -67,7 +69,8 @@ class Eval:
         if self.json:
             print(json.dumps(summary))
         else:
-            print_comparison(output(), results, control_results(results[0]["preset"]))
+            for group in groups_of(results).values():
+                print_comparison(output(), group, control_results(group[0]["preset"]))
         return 0
 
 
@@ -92,13 +95,14 @@ class Report:
         from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.results import (
             as_markdown,
-            by_preset,
             comparison_table,
             figure_lines,
+            groups_of,
             make_summary,
             others_by_size,
             ran_out_notes,
             read_summary,
+            refuse_twice,
             work_note,
         )
 
@@ -107,9 +111,10 @@ class Report:
         if self.out:
             refuse_existing(self.out)
         all_results = [result for path in self.summaries for result in read_summary(path)["results"]]
+        refuse_twice(all_results)
         if self.out:
             write_file(self.out, to_json(make_summary(all_results)))
-        groups = by_preset(all_results)
+        groups = groups_of(all_results)
         main = next(iter(groups))
         controls = [result for name, group in groups.items() if name != main for result in group]
         console = output()

@@ -61,9 +61,12 @@ def waiting(lines: Iterator[tuple[int, str]], at_most: int) -> Iterator[list[tup
 def _read(descriptor: int) -> Iterator[str]:
     # not through sys.stdin, whose lock a daemon thread would still hold when Python leaves
     decoder = getincrementaldecoder("utf-8-sig")(errors="replace")
-    rest = ""
+    begun: list[str] = []  # of a line whose end has not come; a long one is joined once
     for chunk in chain(iter(lambda: os.read(descriptor, _CHUNK), b""), (b"",)):
-        *lines, rest = (rest + decoder.decode(chunk, final=not chunk)).split("\n")
-        yield from lines
-    if rest:
+        end, *lines = decoder.decode(chunk, final=not chunk).split("\n")
+        begun.append(end)
+        for line in lines:
+            yield "".join(begun)
+            begun = [line]
+    if rest := "".join(begun):
         yield rest

@@ -12,8 +12,8 @@ from looplm.runs.results import (
     Result,
     bits_unit,
     comparison_table,
+    legend,
     others,
-    parameters_by_preset,
     ran_out_notes,
     scored_by_loss,
     sets_of,
@@ -37,8 +37,8 @@ def print_comparison(console: Console, results: Sequence[Result], controls: Sequ
         console.print(line)
     for name, numbers in others(results[0]["task"]).items():
         console.print(f"{name}: {numbers['source']}")
-    for name, parameters in parameters_by_preset([*results, *controls]).items():
-        console.print(f"{name}: {parameters}")
+    for name, what in legend([*results, *controls]).items():
+        console.print(f"{name}: {what}")
 
 
 def print_table(

@@ -13,7 +13,8 @@ import json
 import math
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,45 @@ def bits_unit(result: Result) -> str:
     return "bits per byte" if result["axis"] == "bytes" else "bits per token"
 
 
-def by_preset(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Results of each preset, in the order in which the presets first stand."""
-    groups: dict[str, list[Result]] = defaultdict(list)
+def groups_of(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results that may be pooled: of one recipe, trained and measured alike, each seed once; in the order given.
+
+    The first group of a recipe has the recipe's name; the others have a number behind it.
+    """
+    groups: dict[str, list[Result]] = {}
     for result in results:
-        groups[result["preset"]].append(result)
-    return dict(groups)
+        for name in _names(result["preset"]):
+            group = groups.setdefault(name, [])
+            if all(_how(one) == _how(result) and one["seed"] != result["seed"] for one in group):
+                group.append(result)
+                break
+    return groups
+
+
+def _names(preset: str) -> Iterator[str]:
+    yield preset
+    yield from (f"{preset} ({number})" for number in count(2))
+
+
+def _how(result: Result) -> dict[str, Any]:
+    """What has to be equal before two seeds are pooled, flat, by name."""
+    training, evaluation = result.get("training") or {}, result.get("evaluation") or {}
+    rules = evaluation.get("settings", {})
+    prompt = {f"prompt {name}": value for name, value in rules.get("prompt", {}).items()}
+    return (
+        {"parameters": result["parameters"], "steps": training.get("steps"), "problems of seed": evaluation.get("seed")}
+        | {name: value for name, value in rules.items() if name != "prompt"}
+        | prompt
+    )
+
+
+def refuse_twice(results: Sequence[Result]) -> None:
+    """Raises:
+    InputError: if the same numbers are given twice; they would count as more evidence than they are.
+    """
+    for number, result in enumerate(results):
+        if result in results[:number]:
+            raise InputError(f"the numbers of {result['preset']}, seed {result['seed']}, are given twice; give them once.")
 
 
 def committed_results(name: str) -> list[Result]:
@@ -152,12 +186,17 @@ def control_results(preset: str) -> list[Result]:
     return [result for result in committed_results(preset) if result["preset"].startswith(f"{preset}-")]
 
 
-def parameters_by_preset(results: Iterable[Result]) -> dict[str, str]:
-    """What each recipe is, with its size and number of seeds: a legend."""
-    return {
-        name: f"{group[0]['title']}, {group[0]['parameters']:,} parameters, {len(group)} seed{'s' * (len(group) > 1)}"
-        for name, group in by_preset(results).items()
-    }
+def legend(results: Iterable[Result]) -> dict[str, str]:
+    """What each group of results is: title, parameters, seeds, and how it differs from the recipe's first group."""
+    told, groups = {}, groups_of(results)
+    for name, group in groups.items():
+        first, how = _how(groups[group[0]["preset"]][0]), _how(group[0])
+        other = [f"{key} {how.get(key)} (not {first.get(key)})" for key in how | first if how.get(key) != first.get(key)]
+        seeds = (
+            f"{len(group)} seeds" if len(group) > 1 else "1 seed" if name == group[0]["preset"] else f"seed {group[0]['seed']}"
+        )
+        told[name] = ", ".join([group[0]["title"], f"{group[0]['parameters']:,} parameters", seeds, *other])
+    return told
 
 
 def sets_of(results: Sequence[Result]) -> list[str]:
@@ -169,7 +208,7 @@ def figure_lines(results: Sequence[Result], controls: Sequence[Result] = ()) -> 
     """Lines of the accuracy figure: all test sets of these results, the first one of each control; seeds pooled."""
     base, kinds = results[0]["preset"], sets_of(results)
     lines = {f"{base}, {kind}": pooled_cells(results, kind) for kind in kinds}
-    for name, group in by_preset(controls).items():
+    for name, group in groups_of(controls).items():
         lines[f"{_short_name(name, base)}, {kinds[0]}"] = pooled_cells(group, kinds[0])
     return lines
 
@@ -204,7 +243,7 @@ def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> t
     of the first test set; `work` the block evaluations of a problem in each test set, where they were counted.
     """
     kinds, base = sets_of(results), results[0]["preset"]
-    groups = {name: pooled_cells(group, kinds[0]) for name, group in by_preset(controls).items()}
+    groups = {name: pooled_cells(group, kinds[0]) for name, group in groups_of(controls).items()}
     shares = {name: shares for name, shares in others(results[0]["task"]).items() if name in _OTHERS}
     own = {kind: {c["size"]: c for c in pooled_cells(results, kind)} for kind in kinds}
     seeds = max(c["seeds"] for c in own[kinds[0]].values())
@@ -228,7 +267,7 @@ def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> t
 
 def work_not_counted(results: Iterable[Result]) -> list[str]:
     """Presets with results that hold no work: a table has to say so, for work belongs beside accuracy."""
-    groups = by_preset(results).items()
+    groups = groups_of(results).items()
     return [name for name, group in groups if not all("block_evaluations" in c for result in group for c in result["cells"])]
 
 
@@ -244,7 +283,7 @@ def ran_out_notes(results: Iterable[Result]) -> list[str]:
     Spec: [halting.ran-out][].
     """
     notes = []
-    for name, group in by_preset(results).items():
+    for name, group in groups_of(results).items():
         cells = [cell for result in group for cell in result["cells"]]
         if out := sum(cell.get("ran_out", 0) for cell in cells):
             notes.append(f"{name}: {out:,} of {sum(cell['n'] for cell in cells):,} answers ran out of loops.")
@@ -258,7 +297,7 @@ def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _short_name(preset: str, base: str) -> str:
-    return preset.removeprefix(f"{base}-") + " control" if preset != base else preset
+    return preset.removeprefix(f"{base}-") + " control" if preset.startswith(f"{base}-") else preset
 
 
 def _share(value: float | None) -> str:

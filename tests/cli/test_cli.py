@@ -120,6 +120,7 @@ def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> Non
         (["solve", "1+1", "--backend", "triton"], "'triton' cannot run this: the fused kernels need a CUDA device"),
         (["trace", "1+2+3"], "'1+2+3' is not a sum"),
         (["eval"], "no model was given"),
+        (["eval", "adder", "parallel-adder", "adder"], "adder is given twice"),
         (["eval", "nosuch"], "nosuch does not exist"),
         (["train", "nosuch"], "no recipe 'nosuch'; there are: first-light"),
         (["train", "first-light", "--steps", "0"], "greater than or equal to 1"),
@@ -160,6 +161,13 @@ def test_a_damaged_model_is_refused(tmp_path: Path, capsys: Captured) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert "model.safetensors is damaged" in refused(capsys, "solve", "1+1", "--model", str(tmp_path))
+
+
+def test_models_of_two_recipes_get_a_table_each(capsys: Captured) -> None:
+    assert main(["eval", "adder", "parallel-adder", "--sizes", "4", "--n", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Problems solved exactly") == 2
+    assert "2 seeds" not in shown
 
 
 def test_eval_and_report_work_together(tmp_path: Path, capsys: Captured) -> None:

@@ -88,6 +88,21 @@ def _last_line(capsys: Captured, *arguments: str) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.spec("hardware.refusal", "halting.slots")
+def test_memory_is_counted_with_the_loops_that_long_questions_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(EIGHT.replace("cuda", "cpu"))
+    counted: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        "looplm.train.execution.refuse_generation", lambda model, rows, tokens, loops, profile: counted.append((tokens, loops))
+    )
+    for more in ([], ["--max-loops", "8"]):
+        assert main(["solve", "9" * 60 + "+1", "--mode", "parallel", "--profile", "small.toml", *more]) == 0
+    assert counted == [(60 + 1 + 3 + 62, 128), (60 + 1 + 3 + 62, 8)], "62 slots"
+
+
 @pytest.mark.spec("hardware.refusal")
 def test_training_that_does_not_fit_is_refused_before_it_starts(
     tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from looplm.cli.lines import lines_of, waiting
+from looplm.cli.lines import _read, lines_of, waiting
 
 LOOPLM = [sys.executable, "-m", "looplm"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +50,13 @@ def test_a_mark_line_ends_and_no_end_change_no_sum(tmp_path: Path, mark: bytes, 
     text = mark + b"1+2" + end + b"30+4" + (end if last else b"")
     (tmp_path / "sums").write_bytes(text)
     assert [line.strip() for line in lines_of(tmp_path / "sums")] == ["1+2", "30+4"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a", "a\n", "\n\nb", f"{'9' * 150_000}\n1+2\n{'가' * 70_000}\n\nend"])
+def test_lines_longer_than_what_is_read_at_once_come_whole(tmp_path: Path, text: str) -> None:
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    with (tmp_path / "text").open("rb") as file:
+        assert list(_read(file.fileno())) == text.removesuffix("\n").split("\n") * (text != "")
 
 
 def test_wrong_bytes_are_reported_by_their_line_and_the_rest_is_solved_mark_and_line_ends_or_not() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from looplm import cli
 from looplm.cli.commands import all_commands
-from looplm.runs.results import by_preset, read_summary
+from looplm.runs.results import groups_of, read_summary
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def test_the_readmes_figures_are_drawn_by_commands() -> None:
 
 def said_of_results() -> list[tuple[str, Callable[[], str]]]:
     """Words of the README that hold numbers, as a pattern, and what the committed results say in their place."""
-    light = by_preset(read_summary(ROOT / "docs/data/first-light.json")["results"])
+    light = groups_of(read_summary(ROOT / "docs/data/first-light.json")["results"])
     parallel = read_summary(ROOT / "docs/data/parallel.json")["results"]
     own, controls = light["first-light"], [run for name, runs in light.items() if name != "first-light" for run in runs]
 
@@ -135,7 +135,7 @@ def test_every_number_that_the_readme_says_of_results_is_checked() -> None:
 
 
 def test_what_the_readme_concludes_is_in_the_results() -> None:
-    light = by_preset(read_summary(ROOT / "docs/data/first-light.json")["results"])
+    light = groups_of(read_summary(ROOT / "docs/data/first-light.json")["results"])
     beyond = light["first-light"][0]["trained_sizes"][1] + 1
     at = {(name, cell["size"]): cell for name, runs in light.items() for run in runs for cell in run["cells"]}
     assert at["first-light-rope", beyond]["correct"] == 0

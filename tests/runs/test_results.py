@@ -9,13 +9,15 @@ import pytest
 from looplm.errors import InputError
 from looplm.files import to_json, write_file
 from looplm.runs.results import (
-    by_preset,
     comparison_table,
     control_results,
     figure_lines,
+    groups_of,
+    legend,
     make_summary,
     pooled_cells,
     read_summary,
+    refuse_twice,
     work_note,
 )
 
@@ -89,6 +91,27 @@ def test_a_summary_that_contradicts_itself_is_refused(
         read_summary(tmp_path)
 
 
+def test_only_what_differs_in_nothing_but_the_seed_is_pooled() -> None:
+    settings = {"rule": "fixed", "max_loops": 4, "prompt": {"rule": "fixed", "max_loops": 2}}
+    one = [fake("first-light", seed, 90) | {"evaluation": {"seed": 2, "settings": settings}} for seed in (0, 1)]
+    other = fake("first-light", 2, 0) | {"evaluation": {"seed": 2, "settings": settings | {"max_loops": 8}}}
+    again = fake("first-light", 1, 0) | {"evaluation": {"seed": 2, "settings": settings}}
+    control = fake("first-light-rope", 0, 0)
+    groups = groups_of([*one, other, again, control])
+    assert groups == {"first-light": one, "first-light (2)": [other], "first-light (3)": [again], "first-light-rope": [control]}
+    told = legend([*one, other, again, control])
+    assert told["first-light"] == "first-light, 10 parameters, 2 seeds"
+    assert told["first-light (2)"] == "first-light, 10 parameters, seed 2, max_loops 8 (not 4)"
+    assert told["first-light (3)"] == "first-light, 10 parameters, seed 1"
+
+
+def test_the_same_numbers_twice_are_no_more_evidence() -> None:
+    results = [fake("first-light", 0, 90), fake("first-light", 1, 90)]
+    refuse_twice(results)
+    with pytest.raises(InputError, match="first-light, seed 0, are given twice"):
+        refuse_twice([*results, fake("first-light", 0, 90)])
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"schema": 2}', b"\xff\xfe"])
 def test_what_is_no_summary_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_bytes(content)
@@ -100,7 +123,7 @@ def test_what_is_no_summary_is_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_committed_results_reach_the_numbers_of_the_plan() -> None:
     results = read_summary(Path(__file__).parents[2] / "docs/data/first-light.json")["results"]
-    groups = by_preset(results)
+    groups = groups_of(results)
     assert [result["seed"] for result in groups["first-light"]] == [0, 1, 2, 3, 4]
     for result in groups["first-light"]:
         for cell in result["cells"]:

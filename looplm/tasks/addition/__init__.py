@@ -1,7 +1,7 @@
 """Addition: sums of decimal numbers, trained short and tested long."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Self, get_args
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -24,7 +24,7 @@ from looplm.tasks.addition.problems import (
     read_answer,
     write,
 )
-from looplm.tasks.addition.sets import draw_training, test_set
+from looplm.tasks.addition.sets import TestKind, draw_training, test_set
 
 _DIGITS = tuple(range(10))
 
@@ -63,8 +63,8 @@ class Addition:
 
     @property
     def suites(self) -> Mapping[str, Suite]:
-        """Drawn evenly, and with many carries."""
-        return {name: Suite(name, "digits") for name in ("uniform", "carry-heavy")}
+        """Drawn evenly, with many carries, and with runs of places that sum to 9."""
+        return {name: Suite(name, "digits") for name in get_args(TestKind)}
 
     @property
     def trained_sizes(self) -> tuple[int, int]:
@@ -125,7 +125,7 @@ class Addition:
         """Ids of the spec clauses that this task exercises."""
         names = ["vocabulary", "sequence", self.format, "answer", "held-out", "training-draw", "places"]
         names += ["slots"] if self.mode == "parallel" else []
-        names += ["uniform-set", "carry-heavy-set"]
+        names += ["uniform-set", "carry-heavy-set", "nines-set"]
         return ("tasks.exact-match", *(f"addition.{name}" for name in names))
 
     def _operands(self, text: str) -> tuple[str, str]:

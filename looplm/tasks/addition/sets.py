@@ -1,5 +1,6 @@
-"""Which additions are drawn: for training, and for the three kinds of test set."""
+"""Which additions are drawn: for training, and for the four kinds of test set."""
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +16,7 @@ from looplm.tasks.addition.random import FromDraw, FromGenerator, Random
 if TYPE_CHECKING:
     from looplm.tasks.addition import Addition
 
-TestKind = Literal["uniform", "carry-heavy"]
+TestKind = Literal["uniform", "carry-heavy", "nines"]
 CARRY_HEAVY_RATE = 0.7
 """Probability that a place above the lowest sums to 9, in the carry-heavy test sets."""
 
@@ -59,10 +60,12 @@ def _draw_training(task: "Addition", random: Random) -> Problems:
 def test_set(kind: str, digits: int, count: int, seed: int) -> Problems:
     """A test set: both operands have exactly `digits` digits, and every pair is held out from training.
 
-    Spec: [addition.uniform-set][], [addition.carry-heavy-set][], [addition.held-out][].
+    Spec: [addition.uniform-set][], [addition.carry-heavy-set][], [addition.nines-set][], [addition.held-out][].
     """
     if not 1 <= digits <= MAX_DIGITS:
         raise InputError(f"sums have operands of 1 to {MAX_DIGITS:,} digits: got {digits}.")
+    if kind == "nines":
+        return nines_set(digits, count, seed)
     generator = _test_generator(kind, digits, seed)
 
     def draw(n: int) -> Problems:
@@ -93,11 +96,41 @@ def chain_set(chain: int, digits: int, count: int, seed: int) -> Problems:
         random = FromGenerator(generator, n)
         drawn = _uniform(torch.full((n,), digits), torch.full((n,), digits), random, digits)
         if chain == 0:
-            return _without_carries(drawn, random)
+            return _at_most(9, drawn, torch.ones_like(drawn.a, dtype=torch.bool), random)
         start = random.integers(0, digits - chain, (1,))
         place = torch.arange(digits).expand(n, digits)
         drawn = _with_carries(drawn, (place > start) & (place < start + chain), place == start, random)
         return _without_longer_chains(drawn, chain, random)
+
+    return _keep(count, draw, held_out)
+
+
+def nines_set(digits: int, count: int, seed: int, *, length: int | None = None, carried: bool | None = None) -> Problems:
+    """A test set whose problems hold a run of places that sum to 9, into which a carry comes or does not.
+
+    Args:
+        digits: of the operands.
+        count: of the problems.
+        seed: fixes them.
+        length: of the run, in places; None: drawn evenly for each problem, from 0 to all but the place below the run.
+        carried: whether a carry comes into the run; None: drawn evenly.
+
+    Spec: [addition.nines-set][], [addition.held-out][].
+    """
+    if length is not None and not 0 <= length < digits:
+        raise InputError(f"a sum of {digits} digits has runs of 0 to {digits - 1} places above another: got {length}.")
+    _check(seed)
+    tries = itertools.count()
+
+    def draw(n: int) -> Problems:
+        random = FromDraw(Draw(seed, f"nines of {digits}").of(str(next(tries))), range(n))
+        drawn = _uniform(torch.full((n,), digits), torch.full((n,), digits), random, digits)
+        run = random.integers(0, digits - 1, (1,)) if length is None else torch.full((n, 1), length)
+        below = (random.unit((1,)) * (digits - run)).long()  # the place that settles what comes into the run
+        carries = random.chance(0.5, (1,)) if carried is None else torch.full((n, 1), carried)
+        place = torch.arange(digits)
+        drawn = _with_carries(drawn, (place > below) & (place <= below + run), (place == below) & carries, random)
+        return _at_most(8, drawn, (place == below) & ~carries, random)
 
     return _keep(count, draw, held_out)
 
@@ -151,12 +184,13 @@ def _with_carries(drawn: Problems, nine: Tensor, generating: Tensor, random: Ran
     return Problems(a, b, drawn.a_length, drawn.b_length)
 
 
-def _without_carries(drawn: Problems, random: Random) -> Problems:
-    """Redraw b, of the same length as a, so that no place carries."""
+def _at_most(most: int, drawn: Problems, places: Tensor, random: Random) -> Problems:
+    """Redraw b, and a where it must be, so that a + b is at most so much at these places; a and b are of the same length."""
     digits = drawn.a.shape[1]
     least = ((torch.arange(digits) == digits - 1) & (digits > 1)).long().expand(drawn.a.shape)  # highest digits are 1 or more
-    a = torch.where(drawn.a + least > 9, random.integers(1, 8, drawn.a.shape[1:]), drawn.a)
-    return Problems(a, least + _below(10 - a - least, random), drawn.a_length, drawn.b_length)
+    a = torch.where(places & (drawn.a + least > most), random.integers(1, most - 1, drawn.a.shape[1:]), drawn.a)
+    b = torch.where(places, least + _below((most + 1 - a - least).clamp(min=1), random), drawn.b)
+    return Problems(a, b, drawn.a_length, drawn.b_length)
 
 
 def _without_longer_chains(drawn: Problems, chain: int, random: Random) -> Problems:
@@ -182,6 +216,10 @@ def _below(limit: Tensor, random: Random) -> Tensor:
 def _test_generator(kind: str, digits: int, seed: int) -> torch.Generator:
     """Each kind and digit count has a stream of its own, far from training's, which is seeded by small numbers."""
     kinds = ("uniform", "carry-heavy", "chain")
+    _check(seed)
+    return torch.Generator().manual_seed(10**12 + (seed * len(kinds) + kinds.index(kind)) * (MAX_DIGITS + 1) + digits)
+
+
+def _check(seed: int) -> None:
     if abs(seed) > _LARGEST_SEED:
         raise InputError(f"`seed` must be from {-_LARGEST_SEED} to {_LARGEST_SEED}: got {seed}.")
-    return torch.Generator().manual_seed(10**12 + (seed * len(kinds) + kinds.index(kind)) * (MAX_DIGITS + 1) + digits)

@@ -49,6 +49,7 @@ class Solve:
     def run(self) -> int:
         """Solve in batches; a bad line of a file is reported and passed over."""
         from looplm.errors import InputError
+        from looplm.loop.halting import bound_for_slots
         from looplm.tasks.addition.problems import parse_problem
         from looplm.tasks.addition.solve import solve
         from looplm.think.backends import choose
@@ -65,6 +66,7 @@ class Solve:
         chosen = choose(self.backend, adder.model, halting)
         if device.type == "cuda" and chosen.name == "torch" and self.backend == "auto":
             notes().print(f"the loop runs in torch: {chosen.why}")
+        follows = self.stop.max_loops is None
         solved = bad = right = out = most = 0
         for batch in waiting(lines, profile.use.batch_size if profile else _LINES_AT_A_TIME):
             problems = []
@@ -76,9 +78,10 @@ class Solve:
                     bad += 1
                     fail(f"{self.problem}, line {number}: {error}")
             if profile and problems and not self.on.force:
-                longest = 2 * max(map(len, problems)) + 2
-                refuse_generation(adder.model, len(problems), longest, halting.max_loops, profile)
-            follows = self.stop.max_loops is None
+                asked = max((adder.recipe.task.prompt(problem) for problem in problems), key=lambda prompt: len(prompt.tokens))
+                rules = bound_for_slots(halting, asked.slots) if follows else halting
+                tokens = len(asked.tokens) + asked.max_new_tokens
+                refuse_generation(adder.model, len(problems), tokens, rules.max_loops, profile)
             solutions = solve(adder, problems, halting, self.backend, bound_follows_slots=follows) if problems else []
             for solution in solutions:
                 most = max(most, *solution.loops_taken) if solution.ran_out else most

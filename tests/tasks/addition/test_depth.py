@@ -22,6 +22,7 @@ from looplm.runs.checkpoint import Trained, save
 from looplm.spec import oracle
 from looplm.tasks.addition import Addition
 from looplm.tasks.addition.depth import chain_table, offers, offers_table, saved_table, work_saved
+from looplm.tasks.addition.sets import TestKind
 from looplm.train.recipe import load_recipe
 
 parallel = Addition(mode="parallel")
@@ -85,7 +86,7 @@ def test_a_checkpoint_is_measured_and_drawn(tmp_path: Path, capsys: pytest.Captu
     assert result["seed"] == 7
     assert [point["chain"] for point in result["chain"]["points"]] == [0, 1, 2]
     assert {(row["set"], row["offer"]) for row in result["offers"]} == {
-        (kind, offer) for kind in ("uniform", "carry-heavy") for offer in get_args(Offer)
+        (kind, offer) for kind in get_args(TestKind) for offer in get_args(Offer)
     }
     assert (tmp_path / "figure.svg").is_file()
     for table in (saved_table, chain_table, offers_table):

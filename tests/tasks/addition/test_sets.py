@@ -1,6 +1,9 @@
 """What is drawn: lengths, shares, disjointness, and that a seed fixes it."""
 
 import hashlib
+from collections import Counter
+from itertools import product, takewhile
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from looplm.errors import InputError
 from looplm.spec import oracle
 from looplm.tasks.addition import Addition
 from looplm.tasks.addition.problems import Problems, add, held_out, problems_of
-from looplm.tasks.addition.sets import CARRY_HEAVY_RATE, TestKind, _keep, chain_set, draw_training, test_set
+from looplm.tasks.addition.sets import CARRY_HEAVY_RATE, TestKind, _keep, chain_set, draw_training, nines_set, test_set
 
 test_set.__test__ = False  # type: ignore[attr-defined]
 spec = oracle("addition")
@@ -79,8 +82,8 @@ def test_training_holds_more_than_200_000_distinct_problems() -> None:
     assert len(((problems.a * place).sum(1) * 10_000 + (problems.b * place).sum(1)).unique()) > 200_000
 
 
-@pytest.mark.spec("addition.uniform-set", "addition.carry-heavy-set", "addition.held-out")
-@given(st.sampled_from(["uniform", "carry-heavy"]), st.integers(1, 40), st.integers(0, 9))
+@pytest.mark.spec("addition.uniform-set", "addition.carry-heavy-set", "addition.nines-set", "addition.held-out")
+@given(st.sampled_from(["uniform", "carry-heavy", "nines"]), st.integers(1, 40), st.integers(0, 9))
 def test_test_sets_have_exact_lengths_and_are_held_out(kind: TestKind, digits: int, seed: int) -> None:
     problems = test_set(kind, digits, 20, seed)
     assert problems.numbers() == test_set(kind, digits, 20, seed).numbers()
@@ -113,16 +116,50 @@ def test_chain_sets_have_exactly_the_asked_chain(size: tuple[int, int], seed: in
         assert spec.held_out(int(a), int(b))
 
 
-@pytest.mark.spec("addition.uniform-set", "addition.carry-heavy-set", "addition.chain-set")
+def runs_of_nines(a: str, b: str) -> set[tuple[int, bool]]:
+    """(length, whether a carry comes in) of every run above a place that settles it, and of its beginnings."""
+    pairs = [int(x) + int(y) for x, y in zip(reversed(a), reversed(b), strict=True)]
+    found = set()
+    for place, pair in enumerate(pairs):
+        if pair != 9:
+            run = list(takewhile(lambda above: above == 9, pairs[place + 1 :]))
+            found |= {(length, pair >= 10) for length in range(len(run) + 1)}
+    return found
+
+
+@pytest.mark.spec("addition.nines-set", "addition.distance")
+@given(st.integers(1, 30).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, d - 1))), st.booleans(), st.integers(0, 9))
+def test_nines_sets_hold_the_asked_run(size: tuple[int, int], carried: bool, seed: int) -> None:
+    digits, length = size
+    for a, b in nines_set(digits, 8, seed, length=length, carried=carried).numbers():
+        assert len(a) == len(b) == digits
+        assert (length, carried) in runs_of_nines(a, b)
+        assert spec.held_out(int(a), int(b))
+
+
+@pytest.mark.spec("addition.nines-set")
+def test_runs_of_nines_are_of_every_length_with_a_carry_and_without() -> None:
+    digits, n = 12, 2400
+    longest = Counter(max(runs_of_nines(a, b)) for a, b in test_set("nines", digits, n, 0).numbers())
+    for run in product(range(2, digits), (False, True)):  # shorter ones also come about by chance
+        assert longest[run] == pytest.approx(n / digits / 2, abs=50)  # five standard deviations
+    assert test_set("nines", digits, 50, 1).numbers() != test_set("nines", digits, 50, 2).numbers()
+
+
+def test_an_impossible_run_of_nines_is_refused() -> None:
+    with pytest.raises(InputError, match="runs of 0 to 2 places above another: got 3"):
+        nines_set(3, 1, 0, length=3)
+
+
+@pytest.mark.spec("addition.uniform-set", "addition.carry-heavy-set", "addition.nines-set", "addition.chain-set")
 def test_the_test_sets_are_those_that_results_were_measured_on() -> None:
     # A new digest means new test sets: measure every published accuracy anew.
-    kinds: tuple[TestKind, ...] = ("uniform", "carry-heavy")
-    sets = [test_set(kind, digits, 50, digits) for kind in kinds for digits in (2, 12)]
+    sets = [test_set(kind, digits, 50, digits) for kind in get_args(TestKind) for digits in (2, 12)]
     sets += [
         chain_set(chain, digits, 50, digits) for chain, digits in ((0, 1), (0, 2), (1, 2), (0, 5), (1, 5), (5, 5), (3, 12))
     ]
     drawn = "\n".join(f"{a}+{b}" for problems in sets for a, b in problems.numbers())
-    assert hashlib.sha256(drawn.encode()).hexdigest()[:16] == "60bd21fdb64416c9"
+    assert hashlib.sha256(drawn.encode()).hexdigest()[:16] == "27782d7cf2a1a3d3"
 
 
 def test_an_impossible_chain_is_refused() -> None:
