@@ -84,6 +84,17 @@ def refuse_existing(path: Path) -> None:
         raise InputError(f"{path} is a link that leads nowhere ({os.readlink(path)}). Give another place, or remove it first.")
     if path.exists():
         raise InputError(f"{path} already exists; nothing is overwritten. Give another place, or remove it first.")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise InputError, before the work whose result shall stand there, if no file can be written at `path`."""
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not path.name:
+        raise InputError(f"cannot write {path}: it is a folder. Give the name of a file.")
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "cannot be written to" if there.is_dir() else "is no folder"
+        raise InputError(f"cannot write {path}: {there} {why}. Give another place.")
 
 
 def remove_drafts(folder: Path) -> None:

@@ -43,7 +43,7 @@ def problems_of(error: ValidationError, kind: Any) -> list[str]:
     """Every mistake that pydantic found in a table for `kind`, each with its field and what was given."""
     problems = []
     for item in error.errors():
-        message = item["msg"].removeprefix("Value error, ")
+        message = item["msg"].removeprefix("Value error, ").removesuffix(".")
         field = ".".join(str(part) for part in item["loc"])
         told = isinstance(item["input"], dict) or item["type"] in ("value_error", "choice")
         given = "" if told else f" (got {item['input']!r})"

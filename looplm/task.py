@@ -13,6 +13,7 @@ from torch import Tensor
 
 from looplm.choices import Choices
 from looplm.draws import Draw
+from looplm.errors import InputError
 from looplm.shapes import Bool, Int
 
 
@@ -101,6 +102,16 @@ class Suite:
     """What a size is: bits, tokens, steps of reasoning."""
     scored_by: Literal["exact-match", "loss"] = "exact-match"
     """Whether solved problems are counted, or the loss of the scored tokens is measured (tasks.nats-per-token)."""
+
+
+MOST_PROBLEMS = 1_000_000
+"""Of a test set."""
+
+
+def check_count(count: int) -> None:
+    """Raise InputError if no test set holds so many problems; to be asked before they are drawn."""
+    if not 1 <= count <= MOST_PROBLEMS:
+        raise InputError(f"a test set holds 1 to {MOST_PROBLEMS:,} problems: got {count:,}.")
 
 
 class Task(Protocol):

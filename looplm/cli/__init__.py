@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 import looplm
-from looplm.cli.console import REFUSED, fail, forgive_encodings, remember
+from looplm.cli.console import FAILED, REFUSED, fail, forgive_encodings, remember
 from looplm.errors import InputError
 from looplm.runs.signals import handled
 
@@ -62,9 +62,19 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError as error:
             fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
             return REFUSED
+        except (MemoryError, RuntimeError) as error:
+            if not _lacks_memory(error):
+                raise
+            fail("there is not enough memory for this; ask for less at a time: fewer rows, shorter texts, fewer loops.")
+            return FAILED
         except KeyboardInterrupt as interrupt:
             fail(str(interrupt) or "interrupted.")
             return 128 + getattr(interrupt, "signum", signal.SIGINT)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether it says so; PyTorch has no class of its own for a CPU."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("can't allocate memory", "out of memory"))
 
 
 def entry() -> None:

@@ -32,8 +32,10 @@ class Bench:
 
     def run(self) -> int:
         """Print a row for each setting as it is measured."""
-        from looplm.files import to_json, write_file
+        from looplm.files import refuse_unwritable, to_json, write_file
 
+        if self.out:
+            refuse_unwritable(self.out)
         if self.what == "hardware":
             return self._hardware()
         rows: list[dict[str, Any]] = []

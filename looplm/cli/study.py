@@ -35,7 +35,7 @@ class StudyCommand:
         """Study, write, print."""
         from looplm.errors import InputError
         from looplm.evaluate.figures import save_figure
-        from looplm.files import refuse_existing, to_json, write_file
+        from looplm.files import refuse_existing, refuse_unwritable, to_json, write_file
         from looplm.lab.study import load_study, read_study_summary, run_study
         from looplm.lab.study_figures import study_figures
 
@@ -44,6 +44,8 @@ class StudyCommand:
             raise InputError(f"`--jobs` must be at least 1: got {self.jobs}.")
         if self.out:
             refuse_existing(self.out)
+        if self.figures:
+            refuse_unwritable(self.figures / f"study-{study.name}")
         folder = self.folder / (f"{study.name}-fast" if self.fast else study.name)
         if self.summary:
             summary = read_study_summary(self.summary)

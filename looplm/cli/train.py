@@ -111,9 +111,11 @@ class Train:
         from looplm.train.execution import Execution, plan_execution
         from looplm.train.workloads import workload_of
 
-        for name, value in (("checkpoint-every", self.checkpoint_every), ("workers", self.workers)):
-            if value < 0:
-                raise InputError(f"`--{name}` must be at least 0: got {value}.")
+        if self.checkpoint_every < 0:
+            raise InputError(f"`--checkpoint-every` must be at least 0: got {self.checkpoint_every}.")
+        most = max(8, os.cpu_count() or 1)
+        if not 0 <= self.workers <= most:
+            raise InputError(f"`--workers` must be from 0 to {most} here: got {self.workers}.")
         profile, execution = self.on.find_profile(), Execution()
         if profile:
             execution = plan_execution(workload_of(recipe), profile, recompute=self.recompute, force=self.on.force)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from looplm.config import ModelConfig
-from looplm.files import write_file
+from looplm.files import refuse_unwritable, write_file
 from looplm.interop.vectors import SCHEMA
 from looplm.loop.cache import KVCache
 from looplm.loop.halting import ByRole, HaltingRule, parse_halting
@@ -363,6 +363,7 @@ def as_bytes(vector: dict[str, Any]) -> bytes:
 def write_vectors(folder: Path) -> list[Path]:
     """Make every vector anew; gives the files."""
     files = [folder / f"{name}.json" for name in PLANS]
+    refuse_unwritable(files[0])
     for file in files:
         write_file(file, as_bytes(make_vector(file.stem)))
     return files

@@ -44,7 +44,7 @@ def test_a_run_explains_itself(whole: Path) -> None:
     assert result["training"]["steps"] == 6
     assert "resumed" not in result["provenance"]
     cells = [(cell["set"], cell["size"], cell["n"]) for cell in result["cells"]]
-    assert cells == [(kind, size, 4) for kind in ("uniform", "carry-heavy") for size in (2, 3)]
+    assert cells == [(kind, size, 4) for kind in ("uniform", "carry-heavy", "nines") for size in (2, 3)]
     assert load(whole).recipe == recipe
     report = (whole / "report.md").read_text()
     assert f"{result['parameters']:,} parameters" in report

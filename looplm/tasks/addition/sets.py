@@ -10,6 +10,7 @@ from torch import Tensor
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.shapes import Int
+from looplm.task import check_count
 from looplm.tasks.addition.problems import MAX_DIGITS, Problems, held_out
 from looplm.tasks.addition.random import FromDraw, FromGenerator, Random
 
@@ -62,8 +63,7 @@ def test_set(kind: str, digits: int, count: int, seed: int) -> Problems:
 
     Spec: [addition.uniform-set][], [addition.carry-heavy-set][], [addition.nines-set][], [addition.held-out][].
     """
-    if not 1 <= digits <= MAX_DIGITS:
-        raise InputError(f"sums have operands of 1 to {MAX_DIGITS:,} digits: got {digits}.")
+    _check(digits, seed)
     if kind == "nines":
         return nines_set(digits, count, seed)
     generator = _test_generator(kind, digits, seed)
@@ -88,6 +88,7 @@ def chain_set(chain: int, digits: int, count: int, seed: int) -> Problems:
 
     Spec: [addition.chain-set][], [addition.held-out][].
     """
+    _check(digits, seed)
     if not 0 <= chain <= digits:
         raise InputError(f"a sum of {digits} digits has chains of 0 to {digits} places: got {chain}.")
     generator = _test_generator("chain", digits, seed * (MAX_DIGITS + 1) + chain)
@@ -117,9 +118,9 @@ def nines_set(digits: int, count: int, seed: int, *, length: int | None = None, 
 
     Spec: [addition.nines-set][], [addition.held-out][].
     """
+    _check(digits, seed)
     if length is not None and not 0 <= length < digits:
         raise InputError(f"a sum of {digits} digits has runs of 0 to {digits - 1} places above another: got {length}.")
-    _check(seed)
     tries = itertools.count()
 
     def draw(n: int) -> Problems:
@@ -137,6 +138,7 @@ def nines_set(digits: int, count: int, seed: int, *, length: int | None = None, 
 
 def _keep(count: int, draw: Callable[[int], Problems], wanted: Callable[[Problems], Tensor]) -> Problems:
     """Draw until `count` problems are wanted; the first `count` of them."""
+    check_count(count)
     kept: list[Problems] = []
     tries = 0
     while sum(map(len, kept)) < count:
@@ -216,10 +218,11 @@ def _below(limit: Tensor, random: Random) -> Tensor:
 def _test_generator(kind: str, digits: int, seed: int) -> torch.Generator:
     """Each kind and digit count has a stream of its own, far from training's, which is seeded by small numbers."""
     kinds = ("uniform", "carry-heavy", "chain")
-    _check(seed)
     return torch.Generator().manual_seed(10**12 + (seed * len(kinds) + kinds.index(kind)) * (MAX_DIGITS + 1) + digits)
 
 
-def _check(seed: int) -> None:
+def _check(digits: int, seed: int) -> None:
+    if not 1 <= digits <= MAX_DIGITS:
+        raise InputError(f"sums have operands of 1 to {MAX_DIGITS:,} digits: got {digits}.")
     if abs(seed) > _LARGEST_SEED:
         raise InputError(f"`seed` must be from {-_LARGEST_SEED} to {_LARGEST_SEED}: got {seed}.")

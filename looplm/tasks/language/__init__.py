@@ -17,7 +17,7 @@ from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.settings import STRICT
 from looplm.shapes import Int
-from looplm.task import Batch, Prompt, Suite, Vocabulary
+from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
 
 BEGIN = 256
 """Stands before a window, and fills rows up; no byte has this id."""
@@ -98,6 +98,7 @@ class Language:
                 f"windows have 1 to {len(text):,} bytes, of which `held_out_share = {self.held_out_share}` of {self.path} "
                 f"consists: got {size}; hold more out, give a longer text, or set `evaluation.sizes`."
             )
+        check_count(count)
         generator = Draw(seed, "test", size).generator()
         return collate(windows(text, torch.randint(0, len(text) - size + 1, (count,), generator=generator), size))
 

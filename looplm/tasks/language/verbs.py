@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from looplm.think.sampling import Sampling
 
 
+_MOST_NEW = 100_000
+"""Bytes: room is kept for all of them from the start."""
+
+
 @dataclass(frozen=True)
 class SamplingOptions:
     """How a byte is chosen; without any, the most likely one is taken (spec: generation)."""
@@ -74,8 +78,8 @@ class Generate:
         from looplm.tasks.language import Language, as_bytes
         from looplm.think.generate import stream
 
-        if self.max_new_tokens < 1:
-            raise InputError(f"`--max-new-tokens` must be at least 1: got {self.max_new_tokens}.")
+        if not 1 <= self.max_new_tokens <= _MOST_NEW:
+            raise InputError(f"`--max-new-tokens` must be from 1 to {_MOST_NEW:,}: got {self.max_new_tokens}.")
         sampling = self.choice.resolve()
         trained = load(self.model, find_device(self.device, self.threads))
         task = trained.recipe.task

@@ -12,7 +12,7 @@ from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.settings import STRICT
 from looplm.shapes import Bool, Int
-from looplm.task import Batch, Prompt, Suite, Vocabulary
+from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
 
 BOS, PAD = 2, 3
 MAX_BITS = 2**16
@@ -87,6 +87,7 @@ class PrefixSums:
             raise InputError(f"there is no test set {name!r} of prefix sums; there is: uniform.")
         if not 1 <= size <= MAX_BITS:
             raise InputError(f"strings have 1 to {MAX_BITS:,} bits: got {size}.")
+        check_count(count)
         generator = Draw(seed, "test", size).generator()
         length, kept = torch.full((4 * count + 64,), size), torch.empty(0, size, dtype=torch.int64)
         while len(kept) < count:
