@@ -11,6 +11,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -38,6 +39,7 @@ from looplm.train.recipe import Recipe, load_recipe, parse_recipe
 SCHEMA = 1
 _GLANCE = 50
 """Problems of each set in a run's own test: the study measures, its runs have a look."""
+_SECONDS_TO_STOP = 3.0
 Text = dict[Literal["en", "ko"], str]
 """The same in both languages of the book."""
 
@@ -248,6 +250,7 @@ def run_study(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             on_message("stopping; what is done is kept, and the same command goes on from there")
+            _stop(multiprocessing.active_children())
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
@@ -260,6 +263,15 @@ def run_study(
         },
         "cells": [made[number] for number in range(len(cells))],
     }
+
+
+def _stop(workers: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    """Tell those that a terminal has not told already: after some seconds they would be gone, their runs kept."""
+    deadline = time.monotonic() + _SECONDS_TO_STOP
+    for worker in workers:
+        worker.join(max(0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.terminate()
 
 
 def make_cells(cells: Sequence[Cell], measures: Mapping[str, Measure], folder: Path) -> list[dict[str, Any]]:

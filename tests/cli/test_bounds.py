@@ -1,10 +1,13 @@
-"""Every option of every command, at its bounds and beyond: refused in one line, or the work begins.
+"""Every command: with each option at its bounds and beyond, into a pipe that nobody reads, and where signs are lacking.
 
-The options are read from the command line's own classes, so that a new one cannot be forgotten.
+Commands and options are read from the command line's own classes, so that a new one cannot be forgotten.
 """
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -173,3 +176,34 @@ def test_an_option_beyond_its_bounds_is_refused_in_one_line_or_the_work_begins(
         if code == 2:
             assert err.strip(), told
             assert not new, told
+
+
+QUICKLY = {
+    "eval": ["--n", "2", "--sizes", "4"],
+    "depth": ["--n", "4", "--digits", "3", "--chains", "2"],
+    "data": ["--count", "50", "--test-count", "2"],
+    "generate": ["--max-new-tokens", "3"],
+}
+"""What makes commands quick."""
+SLOW = ("train", "study", "bench")
+"""Not quick even so; tests of their own interrupt them."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", ["nobody", "ascii"])
+@pytest.mark.parametrize("command", sorted(set(BASE) - set(WRITES_THE_REPOSITORY) - set(SLOW)))
+def test_no_pipe_and_no_encoding_makes_a_command_fail(command: str, reader: str, place: Path) -> None:
+    shutil.rmtree(place / "new", ignore_errors=True)
+    (place / "new").unlink(missing_ok=True)
+    words = [sys.executable, "-m", "looplm", *command.split(), *BASE[command], *QUICKLY.get(command, [])]
+    environment = os.environ | {"PYTHONUTF8": "0"} | ({"PYTHONIOENCODING": reader} if reader == "ascii" else {})
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    to = write_end if reader == "nobody" else subprocess.DEVNULL
+    done = subprocess.run(words, cwd=place, env=environment, stdout=to, stderr=subprocess.PIPE, timeout=120)
+    os.close(write_end)
+    told = done.stderr.decode()
+    assert "Traceback" not in told
+    assert "othing was" not in told, "as if what had been written were not there"
+    refused_for_another_reason = done.returncode == 2 and told.startswith("looplm: ")
+    assert done.returncode in ((0, 1, 141) if reader == "nobody" else (0, 1)) or refused_for_another_reason
