@@ -59,6 +59,8 @@ class Generate:
     """How the text begins; default: not at all."""
     max_new_tokens: int = 200
     """Bytes that the model adds."""
+    max_seconds: float | None = None
+    """End with the next byte after so many seconds."""
     stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     choice: Annotated[SamplingOptions, tyro.conf.arg(name="")] = field(default_factory=SamplingOptions)
     device: str = "cpu"
@@ -94,18 +96,21 @@ class Generate:
             max_new_tokens=self.max_new_tokens,
             stop_token=-1,
             sampling=sampling,
+            max_seconds=self.max_seconds,
         )
         text = whole_characters()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        out = 0
+        out = count = 0
         print(text(as_bytes(prompt)), end="", flush=True)
         for new in made:
             print(text(as_bytes([new.token])), end="", flush=True)
-            out += new.ran_out
+            out, count = out + new.ran_out, count + 1
         print()
+        if new.finish_reason == "time":
+            notes().print(f"time was up after {count:,} of {self.max_new_tokens:,} bytes (generation.max-seconds).")
         if out:
-            notes().print(f"loops ran out on {out:,} of {self.max_new_tokens:,} bytes (halting.ran-out).")
+            notes().print(f"loops ran out on {out:,} of {count:,} bytes (halting.ran-out).")
         return 0
 
 
