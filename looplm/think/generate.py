@@ -15,7 +15,7 @@ from looplm.loop.halting import HaltingRule, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
 from looplm.think.backends import Backend, Choice, Thinker, begin, choose
-from looplm.think.ending import Ending, FinishReason, whole_numbers
+from looplm.think.ending import Decode, Ending, FinishReason, whole_numbers
 from looplm.think.sampling import Sampling
 
 _GREEDY = Sampling()
@@ -36,6 +36,8 @@ class NewToken:
     """By the logits, before any filter; None if it was not asked for."""
     finish_reason: FinishReason | None = None
     """Why its row ends with it; None if the row goes on."""
+    text: str = ""
+    """What it adds to the text of its row, by `decode`; what may be part of a stop string waits for a later token."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Generated:
     """Of each new token, by the logits before any filter, if asked for."""
     finish_reason: list[FinishReason] = field(default_factory=list)
     """Why each row ended: by a stop token, with as many tokens as were asked for, or because time was up."""
+    texts: list[str] | None = None
+    """Of each row's new tokens, cut before a stop string; None without `decode`."""
 
 
 def generate(
@@ -74,6 +78,8 @@ def generate(
     seeds: Sequence[int] | None = None,
     log_probabilities: bool = False,
     max_seconds: float | None = None,
+    stop_strings: str | Sequence[str] = (),
+    decode: Decode | None = None,
 ) -> Generated:
     """Continue each prompt until a stop token: with its most likely tokens, or as the settings say.
 
@@ -93,15 +99,17 @@ def generate(
         seeds: of the random numbers of each row; by default the settings' seed and the row's number.
         log_probabilities: also give those of the new tokens.
         max_seconds: after which, counted from the call, each row ends with its next token; by default there is no limit.
+        stop_strings: one in the text of its new tokens ends a row; the result's text is cut before it.
+        decode: the text of new tokens; given, the result has texts.
 
     Raises:
         InputError: before anything runs, if an argument cannot be, or a backend was asked for by name and cannot run.
 
     Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][],
-    [generation.filters][], [generation.stop-tokens][], [generation.max-seconds][], [generation.finish-reason][],
-    [generation.log-probabilities][], [generation.refused][].
+    [generation.filters][], [generation.stop-tokens][], [generation.stop-strings][], [generation.max-seconds][],
+    [generation.finish-reason][], [generation.log-probabilities][], [generation.refused][].
     """
-    drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds), sampling, log_probabilities)
+    drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds, stop_strings, decode), sampling, log_probabilities)
     batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing)
     made: list[list[NewToken]] = [[] for _ in drawing.texts]
     for new in _go_on(batch, drawing, loops_that_run_out(halting)):
@@ -118,6 +126,7 @@ def generate(
         if log_probabilities
         else None,
         [row[-1].finish_reason for row in made if row[-1].finish_reason],
+        ["".join(new.text for new in row) for row in made] if decode else None,
     )
 
 
@@ -134,12 +143,14 @@ def stream(
     seeds: Sequence[int] | None = None,
     log_probabilities: bool = False,
     max_seconds: float | None = None,
+    stop_strings: str | Sequence[str] = (),
+    decode: Decode | None = None,
 ) -> Iterator[NewToken]:
     """What `generate` gives, each token as soon as it is known; arguments and errors as there.
 
-    Spec: [generation.stream][].
+    Spec: [generation.stream][], [generation.held-back][].
     """
-    drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds), sampling, log_probabilities)
+    drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds, stop_strings, decode), sampling, log_probabilities)
     batch, _ = _begin(model, prompts, halting, real, backend, seeds, drawing)
     return _go_on(batch, drawing, loops_that_run_out(halting))
 
@@ -211,7 +222,7 @@ def _go_on(batch: Thinker, drawing: _Drawing, runs_out: float) -> Iterator[NewTo
     while bool(batch.running.any()):  # one view serves all prompts, so no row goes on before the others are read
         batch.advance()
     ready, unfinished, device = list(range(len(drawing.texts))), len(drawing.texts), batch.loops_taken.device
-    greedy = drawing.sampling.greedy
+    greedy, said = drawing.sampling.greedy, [""] * unfinished
     while unfinished:
         going_on, found = [], batch.newest(ready)
         logits = None if greedy and not drawing.log_probabilities else batch.logits(ready)
@@ -222,8 +233,10 @@ def _go_on(batch: Thinker, drawing: _Drawing, runs_out: float) -> Iterator[NewTo
         for i, (row, token, (_, loops)) in enumerate(zip(ready, tokens, found, strict=True)):
             drawing.texts[row].append(token)
             drawing.new[row].append(token)
-            reason = drawing.ending.reason(drawing.new[row])
-            yield NewToken(row, token, loops, loops >= runs_out, None if scores is None else float(scores[i, token]), reason)
+            reason, text = drawing.ending.look(drawing.new[row])
+            said[row], text = text, text[len(said[row]) :]
+            score = None if scores is None else float(scores[i, token])
+            yield NewToken(row, token, loops, loops >= runs_out, score, reason, text)
             if reason is None:
                 going_on.append(row)
         unfinished -= len(ready) - len(going_on)

@@ -11,6 +11,7 @@ from looplm.models.looped import LoopLM
 from looplm.spec import oracle
 from looplm.think import ending
 from looplm.think.generate import generate, stream
+from looplm.think.sampling import Sampling
 
 generation = oracle("generation")
 NEVER = -1
@@ -55,3 +56,38 @@ def test_a_row_ends_with_its_first_token_after_the_time_and_says_why(
     for row, all_new, reason in zip(made, whole.tokens, whole.finish_reason, strict=True):
         assert [token for token, _, _ in row] == all_new[: len(row)]
         assert reason == ("stop" if all_new[-1] in stops else "length"), "its clock stood still"
+
+
+_BYTES = [b"a", b"b", b"ab", b"ba", b"\xea\xb0", b"\x80", b"a\xea", b"\xb0\x80b", b"", b"\xff"]
+
+
+def decode(tokens: list[int]) -> str:
+    """Tokens of no, one or more bytes, some of them parts of a character."""
+    return b"".join(_BYTES[token % len(_BYTES)] for token in tokens).decode(errors="replace")
+
+
+@pytest.mark.spec("generation.stop-strings", "generation.held-back", "generation.stream")
+@given(
+    models(positions="none"),
+    texts(max_rows=2),
+    st.lists(st.text("ab\uac00", min_size=1, max_size=3), max_size=3),
+    st.integers(0, 9),
+)
+def test_a_text_ends_before_its_first_stop_string_and_no_part_of_that_is_ever_given(
+    model: LoopLM, tokens: Tensor, strings: list[str], seed: int
+) -> None:
+    asked = {"halting": Fixed(2), "max_new_tokens": 8, "stop_token": NEVER, "sampling": Sampling(temperature=1.0, seed=seed)}
+    endless = generate(model, tokens, **asked).tokens  # type: ignore[arg-type]
+    made = generate(model, tokens, stop_strings=strings, decode=decode, **asked)  # type: ignore[arg-type]
+    said: list[str] = [""] * len(tokens)
+    counts = [0] * len(tokens)
+    for new in stream(model, tokens, stop_strings=strings, decode=decode, **asked):  # type: ignore[arg-type]
+        said[new.row], counts[new.row] = said[new.row] + new.text, counts[new.row] + 1
+        if new.finish_reason is None:
+            assert said[new.row] == generation.sure(decode(endless[new.row][: counts[new.row]]), strings)
+    assert made.texts == said
+    for row, (all_new, text) in enumerate(zip(endless, said, strict=True)):
+        found = [n for n in range(1, 9) if any(string in decode(all_new[:n]) for string in strings)]
+        assert made.tokens[row] == all_new[: found[0] if found else 8]
+        assert made.finish_reason[row] == ("stop" if found else "length")
+        assert text == generation.cut(decode(made.tokens[row]), strings)

@@ -61,7 +61,9 @@ class Generate:
     """Bytes that the model adds."""
     max_seconds: float | None = None
     """End with the next byte after so many seconds."""
-    stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
+    stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """End before this string, which is not printed; may be given several times."""
+    halting: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     choice: Annotated[SamplingOptions, tyro.conf.arg(name="")] = field(default_factory=SamplingOptions)
     device: str = "cpu"
     """cpu, cuda or mps."""
@@ -92,19 +94,20 @@ class Generate:
         made = stream(
             trained.model,
             [prompt],
-            halting=self.stop.resolve(trained.recipe.halting),
+            halting=self.halting.resolve(trained.recipe.halting),
             max_new_tokens=self.max_new_tokens,
             stop_token=-1,
             sampling=sampling,
             max_seconds=self.max_seconds,
+            stop_strings=self.stop,
+            decode=lambda tokens: whole_characters()(as_bytes(tokens)),
         )
-        text = whole_characters()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         out = count = 0
-        print(text(as_bytes(prompt)), end="", flush=True)
+        print(whole_characters()(as_bytes(prompt)), end="", flush=True)
         for new in made:
-            print(text(as_bytes([new.token])), end="", flush=True)
+            print(new.text, end="", flush=True)
             out, count = out + new.ran_out, count + 1
         print()
         if new.finish_reason == "time":
