@@ -1,4 +1,4 @@
-"""When a row of new tokens ends, and why."""
+"""New tokens; when a row of them ends, and why."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,6 +13,24 @@ from looplm.errors import InputError
 FinishReason = Literal["stop", "length", "time"]
 Decode = Callable[[list[int]], str]
 """The text of some tokens; U+FFFD at its end may stand for a character that is not whole yet."""
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token that a stream gives."""
+
+    row: int
+    token: int
+    loops_taken: int
+    """Of the token from which it was read."""
+    ran_out: bool
+    """Whether that token was stopped by the bound on loops."""
+    log_probability: float | None = None
+    """By the logits, before any filter; None if it was not asked for."""
+    finish_reason: FinishReason | None = None
+    """Why its row ends with it; None if the row goes on."""
+    text: str = ""
+    """What it adds to the text of its row, by `decode`; what may be part of a stop string waits for a later token."""
 
 
 @dataclass(frozen=True)

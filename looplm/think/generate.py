@@ -15,29 +15,13 @@ from looplm.loop.halting import HaltingRule, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
 from looplm.think.backends import Backend, Choice, Thinker, begin, choose
-from looplm.think.ending import Decode, Ending, FinishReason, whole_numbers
+from looplm.think.batched import Thinking
+from looplm.think.beam import Beam, Search
+from looplm.think.ending import Decode, Ending, FinishReason, NewToken, whole_numbers
 from looplm.think.sampling import Sampling
 
 _GREEDY = Sampling()
 Prompts = Annotated[Tensor, Int("B T")] | Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class NewToken:
-    """A token that a stream gives."""
-
-    row: int
-    token: int
-    loops_taken: int
-    """Of the token from which it was read."""
-    ran_out: bool
-    """Whether that token was stopped by the bound on loops."""
-    log_probability: float | None = None
-    """By the logits, before any filter; None if it was not asked for."""
-    finish_reason: FinishReason | None = None
-    """Why its row ends with it; None if the row goes on."""
-    text: str = ""
-    """What it adds to the text of its row, by `decode`; what may be part of a stop string waits for a later token."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +64,7 @@ def generate(
     max_seconds: float | None = None,
     stop_strings: str | Sequence[str] = (),
     decode: Decode | None = None,
+    beam: Beam | None = None,
 ) -> Generated:
     """Continue each prompt until a stop token: with its most likely tokens, or as the settings say.
 
@@ -101,23 +86,36 @@ def generate(
         max_seconds: after which, counted from the call, each row ends with its next token; by default there is no limit.
         stop_strings: one in the text of its new tokens ends a row; the result's text is cut before it.
         decode: the text of new tokens; given, the result has texts.
+        beam: search for the likeliest text of each prompt, instead of choosing token by token.
 
     Raises:
         InputError: before anything runs, if an argument cannot be, or a backend was asked for by name and cannot run.
 
     Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][],
     [generation.filters][], [generation.stop-tokens][], [generation.stop-strings][], [generation.max-seconds][],
-    [generation.finish-reason][], [generation.log-probabilities][], [generation.refused][].
+    [generation.finish-reason][], [generation.log-probabilities][], [generation.refused][], [generation.beam-refused][].
     """
     drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds, stop_strings, decode), sampling, log_probabilities)
-    batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing)
-    made: list[list[NewToken]] = [[] for _ in drawing.texts]
-    for new in _go_on(batch, drawing, loops_that_run_out(halting)):
-        made[new.row].append(new)
+    if beam is not None:
+        if not isinstance(beam, Beam):
+            raise InputError(f"`beam` must be a looplm.Beam: got {beam!r}.")
+        if sampling.temperature > 0:
+            raise InputError(f"`beam` draws nothing: got temperature {sampling.temperature}; leave one of them out.")
+    batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing, beam is not None)
+    runs_out = loops_that_run_out(halting)
+    if beam is not None:
+        assert isinstance(batch, Thinking), "`choose` has asked"
+        search = Search(batch, drawing.texts, beam, drawing.ending, sampling)
+        made, work = search.run(runs_out), search.block_evaluations
+    else:
+        made = [[] for _ in drawing.texts]
+        for new in _go_on(batch, drawing, runs_out):
+            made[new.row].append(new)
+        work = batch.block_evaluations.tolist()
     return Generated(
         [[new.token for new in row] for row in made],
         [[new.loops_taken for new in row] for row in made],
-        batch.block_evaluations.tolist(),
+        work,
         batch.calls,
         chosen.name,
         chosen.why,
@@ -194,6 +192,7 @@ def _begin(
     backend: Backend,
     seeds: Sequence[int] | None,
     drawing: _Drawing,
+    beams: bool = False,
 ) -> tuple[Thinker, Choice]:
     """Prompts that have been checked and are about to be read; their texts and keys are noted."""
     if not isinstance(prompts, Tensor):
@@ -212,7 +211,7 @@ def _begin(
     drawing.new = [[] for _ in drawing.texts]
     answer = torch.zeros_like(real)
     answer[:, -1] = True
-    chosen, room = choose(backend, model, halting), drawing.ending.max_new_tokens - 1
+    chosen, room = choose(backend, model, halting, beams), drawing.ending.max_new_tokens - 1
     return begin(model, prompts, halting, real=real, answer=answer, room=room, backend=chosen.name), chosen
 
 
