@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from looplm.runs.checkpoint import load as load
     from looplm.runs.checkpoint import save as save
     from looplm.tasks.addition.solve import solve as solve
+    from looplm.think.beam import Beam as Beam
     from looplm.think.generate import generate as generate
     from looplm.think.generate import stream as stream
     from looplm.think.sampling import Sampling as Sampling
     from looplm.train.recipe import load_recipe as load_recipe
 
 _HOME = {
+    "Beam": "looplm.think.beam",
     "InputError": "looplm.errors",
     "LoopLM": "looplm.models.looped",
     "ModelConfig": "looplm.config",

@@ -87,17 +87,19 @@ class Choice:
     why: str = ""
 
 
-def choose(asked: Backend, model: LoopLM, halting: HaltingRule) -> Choice:
-    """The backend that will run.
+def choose(asked: Backend, model: LoopLM, halting: HaltingRule, beams: bool = False) -> Choice:
+    """The backend that will run; with beams, one that can reorder them.
 
     Raises:
         InputError: if one was asked for by name and cannot run; it says why.
 
-    Spec: [kernels.choice][].
+    Spec: [kernels.choice][], [generation.beam-refused][].
     """
     if asked == "torch":
         return Choice("torch", "it was asked for")
     problem = _problem_of_model(model) or ("" if _as_kernel_rule(halting) else "the kernels do not know this halting rule")
+    if beams:
+        problem = problem or "the kernels cannot reorder the beams of a search"
     if asked != "reference":
         weight = model.embedding.weight
         interpreted = asked == "triton" and os.environ.get("TRITON_INTERPRET") == "1"

@@ -185,6 +185,24 @@ class Thinking:
             self._decoding = Decoding(self, self._length, self._room, taken.tolist())
         self._decoding.append(rows, tokens)
 
+    @torch.no_grad()
+    def reorder(self, rows: Annotated[Tensor, Int("R")]) -> None:
+        """Become copies of these rows, as many as are given: each with all that is remembered of its text.
+
+        Spec: [generation.beam-memory][].
+        """
+        self.tokens, self.real, self.answer, self.active, self.loops_taken = (
+            of[rows] for of in (self.tokens, self.real, self.answer, self.active, self.loops_taken)
+        )
+        self._guess, self._confidence, self._published, self._asks, self._x0, self.states = (
+            of[rows] for of in (self._guess, self._confidence, self._published, self._asks, self._x0, self.states)
+        )
+        self._view = self._view.pick(rows, torch.arange(self._length, device=rows.device).expand(len(rows), -1))
+        self.cache = self.cache.index_select(2, rows)
+        self._rows = torch.arange(len(rows), device=rows.device)
+        if self._decoding:
+            self._decoding.reorder(rows)
+
     def offer_up_to(self, l: int) -> None:
         """Publish what tokens that will come see of the texts at loops up to l."""
         while self._offered < l:

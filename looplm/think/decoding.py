@@ -9,7 +9,7 @@ not run are published once, when its text goes on. Keys and values are read wher
 one column; else those of each row are copied together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Protocol
 
@@ -151,6 +151,7 @@ class Decoding:
         self._scores = weight.new_zeros(texts.real.shape).masked_fill(~texts.real, -torch.inf)[:, None]  # [B, A, S or W]
         self._columns: Tensor | None = None
         self._angles = self._all_angles(max(indexes) + room)
+        self._last: Group | None = None
 
     def newest(self, rows: list[int]) -> list[tuple[int, int]]:
         """What the newest tokens of rows, all halted, say comes next, and the loops that each took."""
@@ -201,6 +202,19 @@ class Decoding:
         if not self._guesses:
             self._guess[self.halted, 0] = self.logits(self.halted).argmax(-1)
         return calls
+
+    def reorder(self, rows: Annotated[Tensor, Int("R")]) -> None:
+        """Become copies of these rows, as `texts` does."""
+        old = rows.tolist()
+        self._newest = [replace(self._newest[row]) for row in old]
+        self.running, self.halted = (
+            [i for i, row in enumerate(old) if row in those] for those in ({*self.running}, {*self.halted})
+        )
+        self._x0, self._h, self._yes, self._guess, self._confidence, self._scores = (
+            of[rows] for of in (self._x0, self._h, self._yes, self._guess, self._confidence, self._scores)
+        )
+        self._columns = None if self._columns is None else self._columns[rows]
+        self._last = None
 
     def _group(self, rows: list[int]) -> Group:
         """The newest tokens of these rows."""
@@ -294,7 +308,9 @@ class Decoding:
         """Offer, at all loops that the newest tokens of some rows have not run, what comes from their final states."""
         if not rows:
             return
-        group = self._last if rows == self._last.rows else self._group(rows)  # what ran last may have halted together
+        group = (
+            self._last if self._last and rows == self._last.rows else self._group(rows)
+        )  # what ran last may have halted together
         loops = [newest.loop + 1 for newest in group.now]
         self._texts.offer_up_to(max(loops))
         u, last = self._enter(group, self._one_or_each(loops)), len(self._blocks) - 1

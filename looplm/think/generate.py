@@ -1,10 +1,9 @@
 """Generation, each row at its own pace: greedy or drawn, at once or as a stream."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from operator import index
-from typing import Annotated, SupportsIndex
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -16,24 +15,13 @@ from looplm.loop.halting import HaltingRule, loops_that_run_out
 from looplm.models.looped import LoopLM
 from looplm.shapes import Bool, Int
 from looplm.think.backends import Backend, Choice, Thinker, begin, choose
+from looplm.think.batched import Thinking
+from looplm.think.beam import Beam, Search
+from looplm.think.ending import Decode, Ending, FinishReason, NewToken, whole_numbers
 from looplm.think.sampling import Sampling
 
 _GREEDY = Sampling()
 Prompts = Annotated[Tensor, Int("B T")] | Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class NewToken:
-    """A token that a stream gives."""
-
-    row: int
-    token: int
-    loops_taken: int
-    """Of the token from which it was read."""
-    ran_out: bool
-    """Whether that token was stopped by the bound on loops."""
-    log_probability: float | None = None
-    """By the logits, before any filter; None if it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,10 @@ class Generated:
     """Whether the token from which each new token was read was stopped by the bound on loops."""
     log_probabilities: list[list[float]] | None = None
     """Of each new token, by the logits before any filter, if asked for."""
+    finish_reason: list[FinishReason] = field(default_factory=list)
+    """Why each row ended: by a stop token, with as many tokens as were asked for, or because time was up."""
+    texts: list[str] | None = None
+    """Of each row's new tokens, cut before a stop string; None without `decode`."""
 
 
 def generate(
@@ -69,6 +61,10 @@ def generate(
     sampling: Sampling = _GREEDY,
     seeds: Sequence[int] | None = None,
     log_probabilities: bool = False,
+    max_seconds: float | None = None,
+    stop_strings: str | Sequence[str] = (),
+    decode: Decode | None = None,
+    beam: Beam | None = None,
 ) -> Generated:
     """Continue each prompt until a stop token: with its most likely tokens, or as the settings say.
 
@@ -87,22 +83,39 @@ def generate(
         sampling: how a token is chosen; by default greedily.
         seeds: of the random numbers of each row; by default the settings' seed and the row's number.
         log_probabilities: also give those of the new tokens.
+        max_seconds: after which, counted from the call, each row ends with its next token; by default there is no limit.
+        stop_strings: one in the text of its new tokens ends a row; the result's text is cut before it.
+        decode: the text of new tokens; given, the result has texts.
+        beam: search for the likeliest text of each prompt, instead of choosing token by token.
 
     Raises:
         InputError: before anything runs, if an argument cannot be, or a backend was asked for by name and cannot run.
 
     Spec: [architecture.greedy][], [architecture.cache][], [halting.kv-publish][], [halting.roles][], [kernels.backends][],
-    [generation.filters][], [generation.stop-tokens][], [generation.log-probabilities][], [generation.refused][].
+    [generation.filters][], [generation.stop-tokens][], [generation.stop-strings][], [generation.max-seconds][],
+    [generation.finish-reason][], [generation.log-probabilities][], [generation.refused][], [generation.beam-refused][].
     """
-    drawing = _Drawing.of(max_new_tokens, stop_token, sampling, log_probabilities)
-    batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing)
-    made: list[list[NewToken]] = [[] for _ in drawing.texts]
-    for new in _go_on(batch, drawing, loops_that_run_out(halting)):
-        made[new.row].append(new)
+    drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds, stop_strings, decode), sampling, log_probabilities)
+    if beam is not None:
+        if not isinstance(beam, Beam):
+            raise InputError(f"`beam` must be a looplm.Beam: got {beam!r}.")
+        if sampling.temperature > 0:
+            raise InputError(f"`beam` draws nothing: got temperature {sampling.temperature}; leave one of them out.")
+    batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing, beam is not None)
+    runs_out = loops_that_run_out(halting)
+    if beam is not None:
+        assert isinstance(batch, Thinking), "`choose` has asked"
+        search = Search(batch, drawing.texts, beam, drawing.ending, sampling)
+        made, work = search.run(runs_out), search.block_evaluations
+    else:
+        made = [[] for _ in drawing.texts]
+        for new in _go_on(batch, drawing, runs_out):
+            made[new.row].append(new)
+        work = batch.block_evaluations.tolist()
     return Generated(
         [[new.token for new in row] for row in made],
         [[new.loops_taken for new in row] for row in made],
-        batch.block_evaluations.tolist(),
+        work,
         batch.calls,
         chosen.name,
         chosen.why,
@@ -110,6 +123,8 @@ def generate(
         [[new.log_probability for new in row if new.log_probability is not None] for row in made]
         if log_probabilities
         else None,
+        [row[-1].finish_reason for row in made if row[-1].finish_reason],
+        ["".join(new.text for new in row) for row in made] if decode else None,
     )
 
 
@@ -125,12 +140,15 @@ def stream(
     sampling: Sampling = _GREEDY,
     seeds: Sequence[int] | None = None,
     log_probabilities: bool = False,
+    max_seconds: float | None = None,
+    stop_strings: str | Sequence[str] = (),
+    decode: Decode | None = None,
 ) -> Iterator[NewToken]:
     """What `generate` gives, each token as soon as it is known; arguments and errors as there.
 
-    Spec: [generation.stream][].
+    Spec: [generation.stream][], [generation.held-back][].
     """
-    drawing = _Drawing.of(max_new_tokens, stop_token, sampling, log_probabilities)
+    drawing = _Drawing.of(Ending.of(max_new_tokens, stop_token, max_seconds, stop_strings, decode), sampling, log_probabilities)
     batch, _ = _begin(model, prompts, halting, real, backend, seeds, drawing)
     return _go_on(batch, drawing, loops_that_run_out(halting))
 
@@ -139,34 +157,28 @@ def stream(
 class _Drawing:
     """How the tokens of some texts are chosen, and when they end."""
 
-    most: int
-    stops: set[int]
+    ending: Ending
     sampling: Sampling
     log_probabilities: bool
     texts: list[list[int]] = field(default_factory=list)
     """Prompts and new tokens, without padding."""
+    new: list[list[int]] = field(default_factory=list)
+    """The new tokens alone."""
     keys: list[Draw] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, max_new_tokens: int, stop_token: int | Collection[int], sampling: Sampling, log_probabilities: bool
-    ) -> "_Drawing":
+    def of(cls, ending: Ending, sampling: Sampling, log_probabilities: bool) -> "_Drawing":
         """Settings that have been checked, of no text yet."""
-        (most,) = _whole("max_new_tokens", [max_new_tokens])
-        if most < 1:
-            raise InputError(f"`max_new_tokens` must be at least 1: got {most}.")
         if not isinstance(sampling, Sampling):
             raise InputError(f"`sampling` must be a looplm.Sampling: got {sampling!r}.")
-        several = hasattr(stop_token, "__iter__") and getattr(stop_token, "ndim", 1) > 0
-        stops = _whole("stop_token", stop_token if several else [stop_token])  # type: ignore[arg-type, list-item]
-        return cls(most, {*stops}, sampling, log_probabilities)
+        return cls(ending, sampling, log_probabilities)
 
-    def choose(self, rows: list[int], logits: Tensor, counts: list[int]) -> list[int]:
-        """The next token of these rows, which have so many new ones.
+    def choose(self, rows: list[int], logits: Tensor) -> list[int]:
+        """The next token of these rows.
 
         Spec: [generation.seeds][].
         """
-        draws = [replace(self.keys[row], step=count) for row, count in zip(rows, counts, strict=True)]
+        draws = [replace(self.keys[row], step=len(self.new[row])) for row in rows]
         tokens: list[int] = self.sampling.choose(logits, [self.texts[row] for row in rows], draws).tolist()
         return tokens
 
@@ -180,6 +192,7 @@ def _begin(
     backend: Backend,
     seeds: Sequence[int] | None,
     drawing: _Drawing,
+    beams: bool = False,
 ) -> tuple[Thinker, Choice]:
     """Prompts that have been checked and are about to be read; their texts and keys are noted."""
     if not isinstance(prompts, Tensor):
@@ -187,18 +200,19 @@ def _begin(
             raise InputError("`real` goes with a tensor of prompts; lists of ids are padded here.")
         prompts, real = (of.to(model.device) for of in pad_left(_listed(prompts, model.config.vocab_size), 0))
     real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
-    _check(model, prompts, real, drawing.most)
+    _check(model, prompts, real, drawing.ending.max_new_tokens)
     if seeds is None:
         drawing.keys = [Draw(drawing.sampling.seed, f"sample/{row}" if row else "sample") for row in range(len(prompts))]
     else:
-        drawing.keys = [Draw(seed, "sample") for seed in _whole("seeds", seeds)]
+        drawing.keys = [Draw(seed, "sample") for seed in whole_numbers("seeds", seeds)]
     if len(drawing.keys) != len(prompts):
         raise InputError(f"`seeds` must be one for each of the {len(prompts)} prompts: got {len(drawing.keys)}.")
     drawing.texts = [row[keep].tolist() for row, keep in zip(prompts, real, strict=True)]
+    drawing.new = [[] for _ in drawing.texts]
     answer = torch.zeros_like(real)
     answer[:, -1] = True
-    chosen = choose(backend, model, halting)
-    return begin(model, prompts, halting, real=real, answer=answer, room=drawing.most - 1, backend=chosen.name), chosen
+    chosen, room = choose(backend, model, halting, beams), drawing.ending.max_new_tokens - 1
+    return begin(model, prompts, halting, real=real, answer=answer, room=room, backend=chosen.name), chosen
 
 
 @torch.inference_mode()
@@ -206,21 +220,23 @@ def _go_on(batch: Thinker, drawing: _Drawing, runs_out: float) -> Iterator[NewTo
     """New tokens, as they come."""
     while bool(batch.running.any()):  # one view serves all prompts, so no row goes on before the others are read
         batch.advance()
-    counts, device = [0] * len(drawing.texts), batch.loops_taken.device
-    ready, unfinished = list(range(len(counts))), len(counts)
-    greedy = drawing.sampling.greedy
+    ready, unfinished, device = list(range(len(drawing.texts))), len(drawing.texts), batch.loops_taken.device
+    greedy, said = drawing.sampling.greedy, [""] * unfinished
     while unfinished:
         going_on, found = [], batch.newest(ready)
         logits = None if greedy and not drawing.log_probabilities else batch.logits(ready)
         tokens = [token for token, _ in found]
         if not greedy and logits is not None:
-            tokens = drawing.choose(ready, logits, [counts[row] for row in ready])
+            tokens = drawing.choose(ready, logits)
         scores = logits.double().log_softmax(-1) if drawing.log_probabilities and logits is not None else None
         for i, (row, token, (_, loops)) in enumerate(zip(ready, tokens, found, strict=True)):
-            counts[row] += 1
             drawing.texts[row].append(token)
-            yield NewToken(row, token, loops, loops >= runs_out, None if scores is None else float(scores[i, token]))
-            if token not in drawing.stops and counts[row] < drawing.most:
+            drawing.new[row].append(token)
+            reason, text = drawing.ending.look(drawing.new[row])
+            said[row], text = text, text[len(said[row]) :]
+            score = None if scores is None else float(scores[i, token])
+            yield NewToken(row, token, loops, loops >= runs_out, score, reason, text)
+            if reason is None:
                 going_on.append(row)
         unfinished -= len(ready) - len(going_on)
         if unfinished:
@@ -230,21 +246,13 @@ def _go_on(batch: Thinker, drawing: _Drawing, runs_out: float) -> Iterator[NewTo
             ready = batch.halted
 
 
-def _whole(name: str, given: Iterable[SupportsIndex]) -> list[int]:
-    """Whole numbers of any kind."""
-    try:
-        return [index(value) for value in given]
-    except TypeError:
-        raise InputError(f"`{name}` must be of whole numbers: got {given!r}.") from None
-
-
 def _listed(prompts: Sequence[Sequence[int]], vocabulary: int) -> list[list[int]]:
     """Prompts as lists of ids, none of them empty.
 
     Spec: [generation.refused][].
     """
     try:
-        rows = [_whole("prompts", row) for row in prompts]
+        rows = [whole_numbers("prompts", row) for row in prompts]
     except TypeError:
         raise InputError(f"`prompts` must be Int[B T], or a list of ids for each prompt: got {prompts!r}.") from None
     if not rows or not all(rows):

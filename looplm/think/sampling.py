@@ -54,6 +54,12 @@ class Sampling:
         """Whether the most likely token is always taken, so that nobody need look at logits."""
         return self.temperature == 0 and self.repetition_penalty == 1 and self.no_repeated_ngram is None
 
+    @property
+    def nothing_left(self) -> str:
+        """What is said when the filters leave no token."""
+        rule = f"no_repeated_ngram = {self.no_repeated_ngram}"
+        return f"`{rule}` leaves no token to choose; give a larger one, or ask for fewer tokens."
+
     def scores(self, logits: Annotated[Tensor, Float("R V")], texts: Sequence[list[int]]) -> Annotated[Tensor, Float("R V")]:
         """Scores of each next token of the texts, in float64.
 
@@ -93,8 +99,7 @@ class Sampling:
         """
         scores = self.scores(logits, texts)
         if bool((scores.amax(-1) == -math.inf).any()):
-            rule = f"no_repeated_ngram = {self.no_repeated_ngram}"
-            raise InputError(f"`{rule}` leaves no token to choose; give a larger one, or ask for fewer tokens.")
+            raise InputError(self.nothing_left)
         if self.temperature == 0:
             return scores.argmax(-1)
         sums = scores.softmax(-1).cumsum(-1)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import VOCABULARY, halting_rules, models, texts
+from strategies import halting_rules, models, texts
 from torch import Tensor
 from typeguard import suppress_type_checks
 
@@ -143,16 +143,6 @@ def test_a_rows_sample_is_its_own_and_says_what_it_took(
         assert [each.log_probability for each in alone] == pytest.approx(found, abs=1e-9)
 
 
-@pytest.mark.spec("generation.stop-tokens")
-@given(models(positions="none"), texts(max_rows=2), st.sets(st.integers(0, VOCABULARY - 1)), st.integers(1, 6))
-def test_a_row_ends_with_the_first_of_its_stop_tokens(model: LoopLM, tokens: Tensor, stops: set[int], most: int) -> None:
-    endless = generate(model, tokens, halting=Fixed(2), max_new_tokens=most, stop_token=NEVER).tokens
-    made = generate(model, tokens, halting=Fixed(2), max_new_tokens=most, stop_token=stops).tokens
-    for all_new, new in zip(endless, made, strict=True):
-        end = next(n for n in range(1, most + 1) if generation.ended(all_new[:n], stops, most))
-        assert new == all_new[:end]
-
-
 def test_rows_without_seeds_of_their_own_draw_apart() -> None:
     drawn = generate(
         small(),
@@ -191,6 +181,13 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stop_token": "3"}, "`stop_token` must be"),
     ({"max_new_tokens": 2.5}, "`max_new_tokens` must be"),
     ({"max_new_tokens": None}, "`max_new_tokens` must be"),
+    ({"max_seconds": 0}, "`max_seconds` must be"),
+    ({"max_seconds": math.nan}, "`max_seconds` must be"),
+    ({"max_seconds": "1"}, "`max_seconds` must be"),
+    ({"stop_strings": ["a", ""], "decode": str}, "`stop_strings` must be"),
+    ({"stop_strings": "", "decode": str}, "`stop_strings` must be"),
+    ({"stop_strings": [1], "decode": str}, "`stop_strings` must be"),
+    ({"stop_strings": ["a"]}, "give `decode` too"),
     ({"seeds": ["x"]}, "`seeds` must be"),
     ({"seeds": 5}, "`seeds` must be"),
     ({"sampling": {"temperature": 1}}, "`sampling` must be"),

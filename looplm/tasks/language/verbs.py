@@ -63,7 +63,11 @@ class Generate:
     """How the text begins; default: not at all."""
     max_new_tokens: int = 200
     """Bytes that the model adds."""
-    stop: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
+    max_seconds: float | None = None
+    """End with the next byte after so many seconds."""
+    stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """End before this string, which is not printed; may be given several times."""
+    halting: Annotated[HaltingOptions, tyro.conf.arg(name="")] = field(default_factory=HaltingOptions)
     choice: Annotated[SamplingOptions, tyro.conf.arg(name="")] = field(default_factory=SamplingOptions)
     device: str = "cpu"
     """cpu, cuda or mps."""
@@ -94,22 +98,26 @@ class Generate:
         made = stream(
             trained.model,
             [prompt],
-            halting=self.stop.resolve(trained.recipe.halting),
+            halting=self.halting.resolve(trained.recipe.halting),
             max_new_tokens=self.max_new_tokens,
             stop_token=-1,
             sampling=sampling,
+            max_seconds=self.max_seconds,
+            stop_strings=self.stop,
+            decode=lambda tokens: whole_characters()(as_bytes(tokens)),
         )
-        text = whole_characters()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        out = 0
-        print(text(as_bytes(prompt)), end="", flush=True)
+        out = count = 0
+        print(whole_characters()(as_bytes(prompt)), end="", flush=True)
         for new in made:
-            print(text(as_bytes([new.token])), end="", flush=True)
-            out += new.ran_out
+            print(new.text, end="", flush=True)
+            out, count = out + new.ran_out, count + 1
         print()
+        if new.finish_reason == "time":
+            notes().print(f"time was up after {count:,} of {self.max_new_tokens:,} bytes (generation.max-seconds).")
         if out:
-            notes().print(f"loops ran out on {out:,} of {self.max_new_tokens:,} bytes (halting.ran-out).")
+            notes().print(f"loops ran out on {out:,} of {count:,} bytes (halting.ran-out).")
         return 0
 
 

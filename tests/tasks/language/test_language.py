@@ -220,6 +220,14 @@ def test_a_text_trains_through_all_stages_and_is_gone_on_with(
         drawn.append(captured.out)
         assert "loops ran out on 30 of 30 bytes (halting.ran-out)." in captured.err
     assert drawn[0] == drawn[1] != drawn[2]
+    assert main(["generate", "run", "태초", "--max-new-tokens", "30", "--temperature", "1", "--seed", "1", *two]) == 0
+    whole = capsys.readouterr().out.removesuffix("\n")
+    stop = whole[-3:]
+    again = ["generate", "--stop", stop, "run", "태초", "--max-new-tokens", "30", "--temperature", "1", "--seed", "1", *two]
+    assert main([*again, "--stop", "no such"]) == 0
+    assert capsys.readouterr().out == whole[: whole.index(stop, len("태초"))] + "\n"
+    assert main(["generate", "run", "a", "--max-seconds", "1e-9"]) == 0
+    assert "time was up after 1 of 200 bytes (generation.max-seconds)." in capsys.readouterr().err
     assert main(["generate", "run", "--temperature", "-1"]) == 2
     assert "`temperature`: Input should be greater than or equal to 0 (got -1.0)" in capsys.readouterr().err
     assert main(["trace", "태초\t$x$ [/b]", "--model", "run", "--figure", "seen.svg"]) == 0
