@@ -211,7 +211,8 @@ def loop_fwd_kernel(
                     sure = (tl.minimum(p, confidence) >= threshold) | (change < epsilon)
                     ready = (best == guess) & sure & (threshold < float("inf")) & (l + 1 >= min_loops)
                     if not ACROSS:  # no row halts before the rows above it
-                        waiting = tl.where((on > 0) & (threshold < float("inf")) & (ready == 0), 1, 0)
+                        going_on = (on > 0) & (ready == 0) & (l + 1 < limit)
+                        waiting = tl.where(going_on & (threshold < float("inf")), 1, 0)
                         above = rows[None, :] <= rows[:, None]
                         ready = ready & (tl.max(tl.where(above, waiting[None, :], 0), 1) == 0)
                     ready = ready & (l + 1 >= waited_for)

@@ -12,7 +12,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import OUTPUTS, SIMPLE, Case, alone, cases, decided_by_rounding, drawn_weights, fresh, read, written
+from kernel_cases import (
+    OUTPUTS,
+    SIMPLE,
+    Case,
+    alone,
+    cases,
+    decided_by_rounding,
+    drawn_weights,
+    fresh,
+    read,
+    stopped_by_its_limit,
+    written,
+)
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs TRITON_INTERPRET=1 before Triton is imported", allow_module_level=True)
@@ -76,6 +88,13 @@ def test_prefill_is_decode_bitwise(case: Case, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, n))
     cuts = [cut for cut in range(start, n) if cut > 0]  # some at once, then one at a time
     assert_bitwise(read(case, cuts, backend="triton"), read(case, backend="triton"), case)
+
+
+@pytest.mark.spec("kernels.prefill-is-decode", "halting.prefix-stability")
+@pytest.mark.parametrize(("cuts", "across"), [([], False), ([1], False), ([1], True)])
+def test_a_token_stopped_by_its_limit_is_no_longer_waited_for(cuts: list[int], across: bool) -> None:
+    case, expected = stopped_by_its_limit()
+    assert read(case, cuts, backend="triton", across=across).loops_taken[0, :2].tolist() == expected
 
 
 @pytest.mark.spec("kernels.batch-invariant")
