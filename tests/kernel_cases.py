@@ -80,7 +80,8 @@ def cases(
     threshold = torch.rand(tokens.shape, generator=generator) * (0.0 if kind in ("agree", "change") else 1.0)
     threshold[torch.rand(tokens.shape, generator=generator) < 0.2] = math.inf
     limit = torch.randint(1, loops + 2, tokens.shape, generator=generator, dtype=torch.int32)
-    return Case(weights, tokens, lengths, rule, threshold, limit if draw(st.booleans()) else None)
+    limited = kind == "prefix" or draw(st.booleans())  # where tokens wait for each other, who is stopped matters to others
+    return Case(weights, tokens, lengths, rule, threshold, limit if limited else None)
 
 
 def drawn_weights(
@@ -159,6 +160,14 @@ def read(case: Case, cuts: list[int] | None = None, **how: Any) -> State:
     for start, end in pairwise([0, *(cuts or []), max(case.lengths)]):
         loop(case.weights, state, ends.clamp(max=start), ends.clamp(max=end), case.rule, **how)
     return state
+
+
+def stopped_by_its_limit() -> tuple[Case, list[int]]:
+    """A token that never settles and is stopped after loop 2, then one that is settled from loop 2 on; their loops taken."""
+    tokens = torch.zeros(1, 2, dtype=torch.int32)
+    rule = Rule(5, epsilon=0.0, prefix=True)  # one token in the vocabulary: guesses are equal, and certain
+    case = Case(drawn_weights(vocabulary=1), tokens, [2], rule, torch.tensor([[2.0, 0.5]]), torch.tensor([[2, 5]]).int())
+    return case, [2, 2]
 
 
 def alone(case: Case, b: int) -> Case:

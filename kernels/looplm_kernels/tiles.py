@@ -97,7 +97,7 @@ def best_token(
     best = tl.zeros(rows.shape, tl.int32)
     for j in tl.range(0, V, BV, num_stages=STAGES):
         inside = (j + w) < V
-        column = tl.load(embedding_ptr + (j + w)[None, :] * DP + c[:, None], mask=inside[None, :], other=0.0)
+        column = tl.load(embedding_ptr + (j + w).to(tl.int64)[None, :] * DP + c[:, None], mask=inside[None, :], other=0.0)
         logit = tl.where(inside[None, :], product(x, column, INTERP), float("-inf"))
         m, z, best = join(m, z, best, logit, j)
     return best, 1.0 / z

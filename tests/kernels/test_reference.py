@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernel_cases import OUTPUTS, SIMPLE, Case, alone, cases, drawn_weights, fresh, read, written
+from kernel_cases import OUTPUTS, SIMPLE, Case, alone, cases, drawn_weights, fresh, read, stopped_by_its_limit, written
 from looplm_kernels.halt_update import halt_update
 from looplm_kernels.loop import loop
 from looplm_kernels.loop_grid import loop_grid
@@ -30,6 +30,13 @@ def test_reference_gives_the_same_however_a_text_is_cut(case: Case, data: st.Dat
             assert torch.equal(written(state, "loops_taken", b, n), written(whole, "loops_taken", b, n))
             # float64: matrix products depend on their number of rows in the last bits
             torch.testing.assert_close(written(state, "h", b, n), written(whole, "h", b, n), atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.spec("kernels.prefill-is-decode", "halting.prefix-stability")
+@pytest.mark.parametrize("cuts", [[], [1]])
+def test_a_token_stopped_by_its_limit_is_no_longer_waited_for(cuts: list[int]) -> None:
+    case, expected = stopped_by_its_limit()
+    assert read(case, cuts).loops_taken[0, :2].tolist() == expected
 
 
 @pytest.mark.spec("kernels.batch-invariant")

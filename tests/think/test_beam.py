@@ -156,9 +156,9 @@ def test_a_search_ends_as_soon_as_no_open_beam_can_win(model: LoopLM, tokens: Te
     with pytest.MonkeyPatch.context() as patch:
         append = Thinking.append
 
-        def counted(self: Thinking, rows: list[int], new: Tensor) -> None:
+        def counted(self: Thinking, rows: list[int], tokens: Tensor) -> None:
             appended.append(1)
-            append(self, rows, new)
+            append(self, rows, tokens)
 
         patch.setattr(Thinking, "append", counted)
         made = generate(

@@ -94,7 +94,7 @@ def test_every_table_says_how_many_ran_out(tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "cut.json"
     command = ["eval", "parallel-adder", "--sizes", "8", "--n", "5", "--out", str(out)]
     assert main([*command, "--max-loops", "2"]) == 0
-    said = "parallel: 10 of 10 answers ran out of loops."
+    said = "parallel: 15 of 15 answers ran out of loops."
     assert said in capsys.readouterr().out
     assert main(["report", str(out), "--markdown"]) == 0
     assert said in capsys.readouterr().out

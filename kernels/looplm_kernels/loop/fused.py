@@ -38,6 +38,7 @@ def loop_fwd_kernel(
     AGREE: tl.constexpr, CHANGE: tl.constexpr, PREFIX: tl.constexpr, STAGES: tl.constexpr, INTERP: tl.constexpr,
 ):  # fmt: skip
     """One tile of rows, or one text tile by tile; see the README for the derivation."""
+    room = room.to(tl.int64)  # offsets are products of it, of positions and of ids: they may pass 2**31
     c = tl.arange(0, DP)
     k = tl.arange(0, KP)
     f = tl.arange(0, BF)
@@ -46,23 +47,23 @@ def loop_fwd_kernel(
     if ACROSS:
         text = tl.program_id(0) * R + rows
         there = text < texts
-        first = tl.load(start_ptr + text, mask=there, other=0)
+        first = tl.load(start_ptr + text, mask=there, other=0).to(tl.int64)
         stop = tl.minimum(tl.load(end_ptr + text, mask=there, other=0), room)
         position = first
         tile, last = 0, 1
     else:
         text = tl.program_id(0)
-        first = tl.load(start_ptr + text)
+        first = tl.load(start_ptr + text).to(tl.int64)
         stop = tl.minimum(tl.load(end_ptr + text), room)
         tile, last = (first // R) * R, stop
-    cache = text.to(tl.int64) * (H * cache_loops) * room * K  # a batch's keys may be more than 2**31 elements
+    cache = text * room * (H * cache_loops * K)
     while tile < last:
         if not ACROSS:
             position = tile + rows
         known = position < stop
         new = known & (position >= first)
         at = text * room + position
-        token = tl.load(token_ptr + at, mask=known, other=0)
+        token = tl.load(token_ptr + at, mask=known, other=0).to(tl.int64)
         x0_at = embedding_ptr + token[:, None] * DP + c[None, :]
         threshold = tl.load(threshold_ptr + at, mask=new, other=0.0)
         limit = tl.load(limit_ptr + at, mask=new, other=0)
@@ -211,7 +212,8 @@ def loop_fwd_kernel(
                     sure = (tl.minimum(p, confidence) >= threshold) | (change < epsilon)
                     ready = (best == guess) & sure & (threshold < float("inf")) & (l + 1 >= min_loops)
                     if not ACROSS:  # no row halts before the rows above it
-                        waiting = tl.where((on > 0) & (threshold < float("inf")) & (ready == 0), 1, 0)
+                        going_on = (on > 0) & (ready == 0) & (l + 1 < limit)
+                        waiting = tl.where(going_on & (threshold < float("inf")), 1, 0)
                         above = rows[None, :] <= rows[:, None]
                         ready = ready & (tl.max(tl.where(above, waiting[None, :], 0), 1) == 0)
                     ready = ready & (l + 1 >= waited_for)

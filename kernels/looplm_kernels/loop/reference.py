@@ -56,6 +56,7 @@ def think_about_one_text(weights: Weights, state: State, b: int, first: int, sto
         y = u + (weight @ read_values).transpose(0, 1).flatten(1) @ w["out"].T
         y = y + mlp(weights, w, norm(weights, w, 1, y))
         y = norm(weights, w, 2, y) if weights.state_norm else y
+        stopped = l + 1 >= state.limit[b, new]
         change = torch.linalg.vector_norm(y - h, dim=1) / torch.linalg.vector_norm(y, dim=1)
         h = torch.where(active[:, None], y, h)
         logits = norm(weights, w, 3, h) @ w["embedding"].T
@@ -64,7 +65,7 @@ def think_about_one_text(weights: Weights, state: State, b: int, first: int, sto
         if rule.prefix:
             sure = (torch.minimum(before, confidence) >= threshold) | (change < rule.epsilon)
             ready = (best == guess) & sure & (threshold < math.inf) & (l + 1 >= rule.min_loops)
-            waiting = active & ~ready & (threshold < math.inf)
+            waiting = active & ~(ready | stopped) & (threshold < math.inf)
             ready &= (waiting.cumsum(0) == 0) & (l + 1 >= waited_for)
         else:
             ready = confidence >= threshold
@@ -74,7 +75,7 @@ def think_about_one_text(weights: Weights, state: State, b: int, first: int, sto
                 ready &= change < rule.epsilon
         taken = taken + active
         guess = torch.where(active, best, guess)
-        active = active & ~(ready & (l + 1 >= rule.min_loops) | (l + 1 >= state.limit[b, new]))
+        active = active & ~(ready & (l + 1 >= rule.min_loops) | stopped)
     state.h[b, new], state.loops_taken[b, new] = h, taken
     state.confidence[b, new], state.next_token[b, new] = confidence, guess
 

@@ -43,6 +43,11 @@ def loop_grid(
     check_call(weights, state, start, end, rule)
     if state.batch != 1:
         raise ValueError(f"kernel B reads one text at a time: got a state of {state.batch}; use looplm_kernels.loop.")
+    if state.keys.numel() > 2**31:
+        raise ValueError(
+            f"the keys of a text that kernel B counts in 32 bits: got {state.keys.numel():,} of at most {2**31:,}; "
+            "use looplm_kernels.loop."
+        )
     if rule.prefix or rule.epsilon < math.inf:
         raise ValueError("kernel B knows thresholds and equal guesses; use looplm_kernels.loop for `prefix` and `epsilon`.")
     if programs and (programs & (programs - 1) or programs < weights.heads):

@@ -6,13 +6,26 @@ The interpreter runs a kernel's programs one after another, and each operation o
 import math
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import OUTPUTS, SIMPLE, Case, alone, cases, decided_by_rounding, drawn_weights, fresh, read, written
+from kernel_cases import (
+    OUTPUTS,
+    SIMPLE,
+    Case,
+    alone,
+    cases,
+    decided_by_rounding,
+    drawn_weights,
+    fresh,
+    read,
+    stopped_by_its_limit,
+    written,
+)
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs TRITON_INTERPRET=1 before Triton is imported", allow_module_level=True)
@@ -21,6 +34,7 @@ from looplm_kernels.halt_update import halt_update
 from looplm_kernels.loop import fused, loop
 from looplm_kernels.loop_grid import loop_grid
 from looplm_kernels.state import Rule, State, empty
+from triton.runtime.interpreter import GridExecutor
 
 EVERYTHING = (*OUTPUTS, "keys", "values")
 FEW = settings(max_examples=int(os.environ.get("LOOPLM_INTERPRETED_EXAMPLES", "6")))
@@ -76,6 +90,13 @@ def test_prefill_is_decode_bitwise(case: Case, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, n))
     cuts = [cut for cut in range(start, n) if cut > 0]  # some at once, then one at a time
     assert_bitwise(read(case, cuts, backend="triton"), read(case, backend="triton"), case)
+
+
+@pytest.mark.spec("kernels.prefill-is-decode", "halting.prefix-stability")
+@pytest.mark.parametrize(("cuts", "across"), [([], False), ([1], False), ([1], True)])
+def test_a_token_stopped_by_its_limit_is_no_longer_waited_for(cuts: list[int], across: bool) -> None:
+    case, expected = stopped_by_its_limit()
+    assert read(case, cuts, backend="triton", across=across).loops_taken[0, :2].tolist() == expected
 
 
 @pytest.mark.spec("kernels.batch-invariant")
@@ -276,6 +297,48 @@ def test_every_tile_writes_its_own_rows() -> None:
     assert_same(read(case, backend="triton"), read(case), case)
     many = Case(weights, torch.randint(0, 19, (35, 1), dtype=torch.int32), [1] * 35, Rule(2), torch.full((35, 1), math.inf))
     assert_same(read(many, backend="triton", across=True), read(many), many)
+
+
+def with_holes(case: Case, room: int, batch: int, folder: Path) -> State:
+    """A state in files with holes, whose last text is the case's: what nobody touches takes neither memory nor disk."""
+    small = empty(case.weights, batch, 1, case.rule.max_loops)
+    vast: dict[str, Any] = {}
+    for name, value in vars(small).items():
+        if isinstance(value, torch.Tensor) and value.numel():
+            shape = list(value.shape)
+            shape[3 if name in ("keys", "values") else 1] = room
+            file = torch.from_file(str(folder / name), shared=True, size=math.prod(shape), dtype=value.dtype)
+            vast[name] = file.view(shape)
+    state, n = replace(small, **vast), case.lengths[0]
+    state.tokens[-1, :n], state.threshold[-1, :n], state.limit[-1, :n] = case.tokens[0], case.threshold[0], case.rule.max_loops
+    return state
+
+
+@pytest.mark.spec("kernels.same-as-reference", "kernels.only-what-was-written")
+@pytest.mark.parametrize("across", [False, True])
+def test_offsets_beyond_two_to_the_31_reach_their_element(
+    across: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 32 bits the offset of a state, key or value would be negative there, and some other memory written."""
+    monkeypatch.setattr(GridExecutor, "_restore_args_dev", lambda *_: None)  # it copies each buffer onto itself, holes and all
+    weights = drawn_weights(width=64, positions="place")
+    case = Case(weights, torch.randint(0, 15, (1, 3), dtype=torch.int32), [3], Rule(2), torch.full((1, 3), math.inf))
+    state, expected = with_holes(case, 2**25, 2, tmp_path), read(case)
+    assert min(state.h[0].numel(), state.keys[0].numel()) >= 2**31
+    step = 1 if across else 3
+    for t in range(0, 3, step):
+        start, end = (torch.tensor([0, at], dtype=torch.int32) for at in (t, t + step))
+        loop(weights, state, start, end, case.rule, backend="triton", across=across)
+    for name in EVERYTHING:
+        torch.testing.assert_close(written(state, name, -1, 3), written(expected, name, 0, 3), **TOLERANCE)
+
+
+@pytest.mark.spec("kernels.refuses")
+def test_kernel_b_refuses_what_it_cannot_count(tmp_path: Path) -> None:
+    case = Case(drawn_weights(width=64), torch.zeros(1, 1).int(), [1], Rule(2), torch.full((1, 1), math.inf))
+    state, start = with_holes(case, 2**24 + 16, 1, tmp_path), torch.zeros(1, dtype=torch.int32)
+    with pytest.raises(ValueError, match=r"counts in 32 bits: got 2,147,485,696 of at most 2,147,483,648; use"):
+        loop_grid(case.weights, state, start, start + 1, case.rule, backend="triton", programs=4, by_phases=True)
 
 
 @pytest.mark.spec("kernels.only-what-was-written")
