@@ -17,7 +17,7 @@ def test_the_results_table_is_rendered_from_the_committed_summary() -> None:
     table = as_markdown(*comparison_table(results, controls))
     match = re.search(r"<!-- results: .* -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)
     assert match
-    assert match[1].strip() == f"{table}\n\n{work_note([*results, *controls])}"
+    assert match[1].strip() == f"{table}\n\n{work_note([*results, *controls])}".strip()
 
 
 def test_the_table_of_the_parallel_adder_is_rendered_from_the_committed_summary() -> None:
