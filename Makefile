@@ -178,10 +178,9 @@ aot-versions: $(INSTALLED)
 			$(BIN)/python -m looplm_kernels.aot docs/data/builds.json --only "loop positions" || exit 1; \
 	done
 
-# What only a GPU can show, in one go.
-gpu: $(INSTALLED)
-	$(BIN)/pytest -m gpu
-	$(BIN)/looplm bench kernels --out docs/data/bench-kernels.json
+# What only a GPU can show, in one go, by the PYTHON that has PyTorch and Triton; nothing is fetched. DRY=1 rehearses on a CPU.
+gpu:
+	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels:$$PYTHONPATH $(PYTHON) -m looplm.bench.gpu $(if $(DRY),--dry-run)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -55,16 +55,18 @@ _DRAWN, _SEED = 12, 0
 """Sizes whose times are measured."""
 
 
-def rehearse(workload: Workload, setting: Setting, compiled: bool = False) -> Iterator[tuple[LoopLM, torch.optim.Optimizer]]:
+def rehearse(
+    workload: Workload, setting: Setting, compiled: bool = False, device: torch.device = _CPU
+) -> Iterator[tuple[LoopLM, torch.optim.Optimizer]]:
     """Training steps on random tokens, as the trainer makes them, one each time the iterator is asked."""
     generator = torch.Generator().manual_seed(0)
     execution = Execution(parts=setting.parts, dtype=setting.dtype, recompute=setting.recompute, compile=compiled)
-    model = execution.prepare(build_model(workload.model))
+    model = execution.prepare(build_model(workload.model).to(device))
     config, plan = TrainingConfig(), LoopPlan(workload.num_loops, workload.first_read)
     optimizer, shape = make_optimizer(model, config), (setting.rows * setting.parts, workload.context_tokens)
     while True:
-        tokens = torch.randint(0, workload.model.vocab_size, shape, generator=generator)
-        scored = torch.zeros(shape, dtype=torch.bool)
+        tokens = torch.randint(0, workload.model.vocab_size, shape, generator=generator).to(device)
+        scored = torch.zeros(shape, dtype=torch.bool, device=device)
         scored[:, : max(1, round(workload.scored_share * shape[1]))] = True
         batch = Batch(tokens, tokens, scored, torch.ones_like(scored))
         optimizer.zero_grad()

@@ -101,7 +101,7 @@ def contenders(
 
     made: dict[str, tuple[Run, Callable[[], Any]]] = {"eager": (by(torch_loop.loops, 1), found)}
     if state.tokens.is_cuda:
-        compiled = torch.compile(torch_loop.loops, dynamic=False)
+        compiled = compile_whole(torch_loop.loops)
         made["compiled"] = (by(compiled, GROUP), found)
         made["CUDA graph"] = (by(_graphs(compiled, torch_loop, loops), GROUP), found)
         across = setting.batch > 1
@@ -110,6 +110,18 @@ def contenders(
             made["B"] = (lambda: loop_grid(weights, state, start, end, rule, backend="triton"), kept)
     made["reference"] = (lambda: loop(weights, state, start, end, rule), kept)
     return made
+
+
+def compile_whole(function: Callable[[int, int], None], backend: str = "inductor") -> Callable[[int, int], None]:
+    """Compiled in one piece with nothing kept of earlier sizes; what could not be compiled raises, and never runs eagerly."""
+    torch._dynamo.reset()
+
+    def run(first: int, last: int) -> None:
+        with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+            compiled(first, last)
+
+    compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    return run
 
 
 def _graphs(step: Callable[[int, int], object], torch_loop: TorchLoop, loops: int) -> Callable[[int, int], object]:
@@ -169,10 +181,10 @@ def measure_adder(
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(10**7, 10**8, (sums, 2), generator=generator).tolist()
     problems = [f"{a}+{b}" for a, b in pairs]
-    solved = {name: looplm.solve(adder, problems, backend=name) for name in backends}
+    solved = {backend: looplm.solve(adder, problems, backend=backend) for backend in backends}
     alike = [a.answer == b.answer for a, b in zip(*solved.values(), strict=True)]
     tokens = sum(len(solution.tokens) for solution in solved[backends[0]])
-    runs: dict[str, Run] = {name: partial(looplm.solve, adder, problems, backend=name) for name in backends}
+    runs: dict[str, Run] = {backend: partial(looplm.solve, adder, problems, backend=backend) for backend in backends}
     seconds = rounds(runs, count, calls, clock)
     spread = ratio(seconds, *backends)
     return {
@@ -180,7 +192,7 @@ def measure_adder(
         "sums": sums,
         "agreement": sum(alike) / len(alike),
         "mean_loops": sum(sum(s.loops_taken) for s in solved[backends[0]]) / tokens,
-        "microseconds_per_token": {name: 1e6 * Spread.of(v).median / tokens for name, v in seconds.items()},
+        "microseconds_per_token": {way: 1e6 * Spread.of(v).median / tokens for way, v in seconds.items()},
         "ratios": {" / ".join(backends): asdict(spread) | {"decided": spread.decided}},
     }
 

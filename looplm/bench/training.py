@@ -19,6 +19,7 @@ from looplm.runs.provenance import circumstances
 from looplm.train.workloads import find_workload
 
 SCHEMA = 1
+_CPU = torch.device("cpu")
 _LOOPS, _ROWS, _TOKENS = 4, 16, 64
 
 
@@ -46,7 +47,9 @@ def norms(count: int, clock: Clock = cpu_clock, rows: int = 32, tokens: int = 64
     return {"what": "norms", "batch": rows, "prompt": tokens, "width": width} | timed(runs, pairs, count, clock, calls=50)
 
 
-def equal_work(count: int, clock: Clock = cpu_clock, compiled: bool = False, width: int = 256) -> dict[str, Any]:
+def equal_work(
+    count: int, clock: Clock = cpu_clock, compiled: bool = False, width: int = 256, device: torch.device = _CPU
+) -> dict[str, Any]:
     """A step of a looped model whose last loop is read, beside one of a GPT with as many layers."""
     model = ModelConfig(
         vocab_size=512,
@@ -68,7 +71,7 @@ def equal_work(count: int, clock: Clock = cpu_clock, compiled: bool = False, wid
         first_read=_LOOPS,
         batch_size=_ROWS,
     )
-    return _against_plain("equal work", workload, _LOOPS, count, clock, compiled)
+    return _against_plain("equal work", workload, _LOOPS, count, clock, compiled, device)
 
 
 def first_light(count: int, clock: Clock = cpu_clock) -> dict[str, Any]:
@@ -77,25 +80,27 @@ def first_light(count: int, clock: Clock = cpu_clock) -> dict[str, Any]:
     return _against_plain("first-light", replace(workload, num_loops=4, first_read=2), 4, count, clock, False)
 
 
-def _against_plain(what: str, workload: Workload, layers: int, count: int, clock: Clock, compiled: bool) -> dict[str, Any]:
+def _against_plain(
+    what: str, workload: Workload, layers: int, count: int, clock: Clock, compiled: bool, device: torch.device = _CPU
+) -> dict[str, Any]:
     rows, tokens, model = workload.batch_size, workload.context_tokens, workload.model
-    looped = rehearse(workload, Setting(rows=rows), compiled)
-    plain = _plain_steps(workload, layers, compiled)
+    looped = rehearse(workload, Setting(rows=rows), compiled, device)
+    plain = _plain_steps(workload, layers, compiled, device)
     runs: dict[str, Run] = {"looped": lambda: next(looped), "plain GPT": lambda: next(plain)}
     sizes = {"what": what, "batch": rows, "prompt": tokens, "width": model.width, "layers": layers, "compiled": compiled}
     return sizes | timed(runs, [("plain GPT", "looped")], count, clock)
 
 
-def _plain_steps(workload: Workload, layers: int, compiled: bool) -> Iterator[None]:
+def _plain_steps(workload: Workload, layers: int, compiled: bool, device: torch.device) -> Iterator[None]:
     """Steps of a plain GPT with the model's sizes, one each time the iterator is asked."""
     model, generator = workload.model, torch.Generator().manual_seed(0)
     sizes = (layers, model.width, model.heads, model.mlp_width, model.vocab_size, workload.context_tokens)
-    plain = PlainGPT(*sizes)
+    plain = PlainGPT(*sizes).to(device)
     loss = torch.compile(plain.loss) if compiled else plain.loss
     optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.1)
     while True:
         shape = (workload.batch_size, workload.context_tokens)
-        tokens = torch.randint(0, model.vocab_size, shape, generator=generator)
+        tokens = torch.randint(0, model.vocab_size, shape, generator=generator).to(device)
         optimizer.zero_grad()
         loss(tokens, tokens).backward()
         nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
