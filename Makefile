@@ -117,7 +117,7 @@ $(PREFIX) $(PREFIX_CONTROLS):
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 $(PREFIX:=.json):
-	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 1000 1000 200 200 50 --seed 2 --out $@
+	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 256 512 1024 --n 1000 1000 1000 200 200 200 --seed 2 --out $@
 
 $(PREFIX_FIXED): $(STUDY)/prefix-fixed-%.json:
 	$(BIN)/looplm eval $(STUDY)/prefix-sums-$(lastword $(subst -, ,$*)) --sizes 64 --n 200 --seed 2 \
