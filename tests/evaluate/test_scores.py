@@ -35,6 +35,8 @@ def test_cells_count_what_is_solved() -> None:
         ("uniform", 6, 30),
         ("carry-heavy", 4, 20),
         ("carry-heavy", 6, 30),
+        ("nines", 4, 20),
+        ("nines", 6, 30),
     ]
     assert all(cell.mean_loops == 6 for cell in cells)
     assert all(cell.block_evaluations > 6 * cell.size * 3 for cell in cells), "all tokens run six loops"

@@ -43,7 +43,7 @@ def untrained() -> Trained:
 
 
 def sets(size: int, n: int, seed: int) -> list[Batch]:
-    return [recipe().task.suite(name, size, n, seed) for name in ("uniform", "carry-heavy")]
+    return [recipe().task.suite(name, size, n, seed) for name in recipe().task.suites]
 
 
 def measure(name: str, **settings: Any) -> Measure:
@@ -96,7 +96,7 @@ def test_accuracy_and_work_are_those_of_the_models_own_halting(model: LoopLM) ->
     attempts = exact_match(model, sets(2, 6, 1)[1], recipe().halting)
     assert made["accuracy.carry-heavy.2"] == pytest.approx(float(attempts.solved.double().mean()), abs=ROUNDED)
     assert made["work.carry-heavy.2"] == pytest.approx(float(attempts.block_evaluations.mean()), abs=0.05)
-    assert len(made) == 2 * 2, "values, sets"
+    assert len(made) == 2 * 3, "values, sets"
 
 
 @given(adders)
@@ -110,7 +110,7 @@ def test_a_curve_over_loops_is_what_fixed_halting_gives(model: LoopLM) -> None:
     assert made.values["at.2x"] == curve[3]
     assert made.values["lost.2x"] == pytest.approx(max(curve) - curve[3], abs=ROUNDED)
     assert "at.3x" not in made.values, "six loops were not run"
-    assert made.notes == {"trained_loops": 2, "n": 12}
+    assert made.notes == {"trained_loops": 2, "n": 18}
 
 
 @given(adders)
@@ -141,6 +141,7 @@ def test_rules_are_asked_one_by_one_and_a_gate_only_of_a_model_that_has_one(mode
     assert [(row["rule"], row["set"], row["size"], row["n"]) for row in rows] == [
         ("two", "uniform", 2, 6),
         ("two", "carry-heavy", 2, 6),
+        ("two", "nines", 2, 6),
     ]
     for row, problems in zip(rows, sets(2, 6, 1), strict=True):
         attempts = exact_match(model, problems, Fixed(2))
@@ -153,6 +154,6 @@ def test_calibration_bins_every_prediction_once(model: LoopLM) -> None:
     made = measured(model, "calibration", sizes=[2], loops=3, n=4, seed=1)
     for name in ("confidence", "gate"):
         rows = made.notes[f"{name}.2"]
-        assert sum(row["n"] for row in rows) == 3 * 2 * 4 * 4, "loops x sets x sums x slots"
-        error = sum(row["n"] * abs(row["predicted"] - row["right"]) for row in rows) / 96
+        assert sum(row["n"] for row in rows) == 3 * 3 * 4 * 4, "loops x sets x sums x slots"
+        error = sum(row["n"] * abs(row["predicted"] - row["right"]) for row in rows) / sum(row["n"] for row in rows)
         assert made.values[f"calibration_error.{name}.2"] == pytest.approx(error, abs=1e-3)

@@ -137,4 +137,4 @@ def test_committed_results_reach_the_numbers_of_the_plan() -> None:
         "first-light-static",
         "first-light-one-layer",
     }
-    assert len(figure_lines(groups["first-light"], control_results("first-light"))) == 5
+    assert len(figure_lines(groups["first-light"], control_results("first-light"))) == 3 + 3, "test sets, controls"

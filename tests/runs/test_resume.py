@@ -116,7 +116,7 @@ def test_a_run_goes_on_at_every_stage(stage: str, whole: Path, tmp_path: Path, m
         ({"recipe": tiny(task={"max_digits": 3})}, r"`task\.max_digits` is 4 there and 3 here"),
         (
             {"recipe": tiny(halting={"rule": "fixed", "max_loops": 2})},
-            r"`halting\.rule` is 'two-equal-argmaxes' there and 'fixed'",
+            r"`halting\.rule` is 'confidence' there and 'fixed'",
         ),
         ({"seed": 6}, "`seed` is 5 there and 6 here"),
     ],

@@ -283,4 +283,4 @@ def test_what_is_accepted_goes_through_all_stages(table: dict[str, Any], tmp_pat
         return
     result = run_recipe(recipe, 0, tmp_path_factory.mktemp("drawn") / "run", CPU)
     assert result["training"]["steps"] == 2
-    assert len(result["cells"]) == 2 * len(recipe.evaluation.sizes)
+    assert len(result["cells"]) == len(recipe.task.suites) * len(recipe.evaluation.sizes)
