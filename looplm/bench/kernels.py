@@ -4,9 +4,10 @@ One call decodes one token of every text after a prompt of 32 tokens. How long t
 speed does not depend on what was trained.
 """
 
+import importlib
 import math
 import platform
-import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -151,6 +152,7 @@ def measure(setting: Setting, device: str, dtype: torch.dtype, clock: Clock, cou
         agreement[name] = float(((theirs[0] == tokens) & (theirs[1] == loops)).float().mean())
     sound = {name: run for name, (run, _) in all_runs.items() if agreement[name] >= AGREEMENT}
     seconds = rounds(sound, count, calls, clock)
+    joules = {name: _joules(run) for name, run in sound.items()} if device == "cuda" else {}
     flop, moved = work(weights, loops)
     pairs = [(slow, fast) for fast in ("A", "B") for slow in ("eager", "compiled", "CUDA graph")]
     return asdict(setting) | {
@@ -159,6 +161,7 @@ def measure(setting: Setting, device: str, dtype: torch.dtype, clock: Clock, cou
         "seconds": {name: asdict(Spread.of(values)) for name, values in seconds.items()},
         "microseconds_per_token": {name: 1e6 * Spread.of(v).median / setting.batch for name, v in seconds.items()},
         "tokens_per_s": {name: setting.batch / Spread.of(v).median for name, v in seconds.items()},
+        "joules_per_token": {name: j / setting.batch for name, j in joules.items() if j is not None},
         "tflop_per_s": {name: flop / Spread.of(v).median / 1e12 for name, v in seconds.items()},
         "tile_gb_per_s": {name: moved / Spread.of(v).median / 1e9 for name, v in seconds.items()},
         "ratios": {
@@ -241,15 +244,23 @@ def report(widths: tuple[int, ...], batches: tuple[int, ...], count: int = 20, c
     for width in widths:
         for batch in batches:
             for halting in (False, True):
-                row = measure(Setting(width, batch, halting), "cuda", torch.bfloat16, cuda_clock, count, calls)
-                yield row | {"power_w": _power()}
+                yield measure(Setting(width, batch, halting), "cuda", torch.bfloat16, cuda_clock, count, calls)
     yield measure_adder("cuda", ("torch", "triton"), cuda_clock, max(3, count // 4), 1)
 
 
-def _power() -> float | None:
-    """What nvidia-smi says the GPU draws now, where it says so."""
+def _joules(run: Run, least_s: float = 1.0) -> float | None:
+    """What the whole GPU takes for a call, idle power included, by its own counter; None where it has none or none is read."""
     try:
-        command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0])
-    except (OSError, subprocess.CalledProcessError, ValueError, IndexError):
+        pynvml = importlib.import_module("pynvml")
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        torch.cuda.synchronize()
+        began, before, calls = time.perf_counter(), pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 0
+        while time.perf_counter() - began < least_s:  # the counter moves some ten times a second
+            for _ in range(20):
+                run()
+            calls += 20
+            torch.cuda.synchronize()
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1000 / calls
+    except Exception:  # no such package, library, counter or right: whatever it is, there is no number
         return None

@@ -68,10 +68,12 @@ def test_what_no_longer_fits_is_skipped_and_named(tmp_path: Path) -> None:
         time[0] += left
         return [], ""
 
-    written = gpu.execute(tmp_path / "found.json", {}, run, minutes=4, now=lambda: time[0])
-    assert limits == [150, 75, 15] and time[0] <= 240  # 15 s are too few to decode, and enough for the adder
+    written = gpu.execute(tmp_path / "found.json", {}, run, minutes=4.6, now=lambda: time[0])
+    assert [round(limit) for limit in limits] == [150, 110, 16] and time[
+        0
+    ] <= 276  # 16 s are too few to decode, and enough for the adder
     assert [step["step"] for step in written["steps"] if step["outcome"] == "done"] == ["tests", "decode 1", "adder"]
-    assert {step["why"] for step in written["steps"] if step["outcome"] == "skipped"} == {"15 s were left", "0 s were left"}
+    assert {step["why"] for step in written["steps"] if step["outcome"] == "skipped"} == {"16 s were left", "0 s were left"}
 
 
 def test_a_step_that_hangs_is_stopped_with_the_rows_that_it_printed(monkeypatch: pytest.MonkeyPatch) -> None:
