@@ -159,10 +159,11 @@ def test_an_option_beyond_its_bounds_is_refused_in_one_line_or_the_work_begins(
         if name != command:
             continue
         arguments = [*command.split(), *BASE[command], *change]
-        before = set(place.iterdir())
+        before, by_parser = set(place.iterdir()), False
         try:
             code = main(arguments)
         except SystemExit as left:
+            by_parser = True
             code = left.code if isinstance(left.code, int) else 2
         except Begun:
             code = None
@@ -175,6 +176,7 @@ def test_an_option_beyond_its_bounds_is_refused_in_one_line_or_the_work_begins(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if code == 2:
             assert err.strip(), told
+            assert by_parser or err.strip().splitlines()[-1].startswith("looplm: "), told  # what was noted stands before it
             assert not new, told
 
 

@@ -268,3 +268,25 @@ def test_a_number_or_name_out_of_bounds_is_refused_in_one_line(capsys: Captured,
     assert out == ""
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("CUDA out of memory")]
+)
+def test_a_lack_of_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def solve(*arguments: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("looplm.tasks.addition.solve.solve", solve)
+    assert main(["solve", "1+1"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("looplm: there is not enough memory") and told.count("\n") == 1
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def solve(*arguments: object, **settings: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("looplm.tasks.addition.solve.solve", solve)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["solve", "1+1"])

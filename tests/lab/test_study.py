@@ -1,7 +1,10 @@
 """Studies: what is run, that it goes on where it stopped, and that verdicts follow from the numbers."""
 
 import json
+import multiprocessing
 import pickle
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from looplm.cli import main
 from looplm.errors import InputError
-from looplm.lab.study import Question, Study, load_study, make_cell, make_cells, run_study, study_names
+from looplm.lab.study import Question, Study, _stop, load_study, make_cell, make_cells, run_study, study_names
 from looplm.lab.study_figures import study_figures
 from looplm.lab.verdicts import rules_table, study_table, values_table, verdict_lines, verdicts
 from looplm.runs.record import read_steps
@@ -292,3 +295,12 @@ def test_a_summary_is_rendered_and_a_wrong_one_refused(tmp_path: Path, capsys: p
 def test_the_settings_of_a_study_are_a_table_again() -> None:
     loaded = load_study("x0")
     assert parse(Study, as_table(loaded), where="test") == loaded
+
+
+def test_workers_that_heard_nothing_of_an_interrupt_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("looplm.lab.study._SECONDS_TO_STOP", 0.1)
+    deaf = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
+    deaf.start()
+    _stop([deaf])
+    deaf.join(20)
+    assert deaf.exitcode == -signal.SIGTERM
