@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from looplm_kernels.state import Rule
+from looplm_kernels.state import TILE, Rule
 from looplm_kernels.weights import Places, Weights
 
 SPEC = ("kernels.fits-the-profile", "kernels.weights-stay-in-registers")
@@ -82,7 +82,7 @@ CASES = [
     Case("loop", "adder", 64, CUDA),
     Case("loop", "prefix", 64, CUDA),
     Case("loop", "prefix", 256, CUDA),
-    *(Case("loop_grid", "", width, CUDA) for width in (64, 128, 256)),
+    *(Case("loop_grid", variant, width, CUDA) for variant in ("", "texts") for width in (64, 128, 256)),
     Case("halt_update", "", 256, CUDA),
 ]
 
@@ -124,8 +124,11 @@ def source(case: Case, profile: Profile) -> tuple[Any, dict[str, Any], dict[str,
         from looplm_kernels.loop_grid import fused as grid
 
         weights = model(case.width)
-        constants = grid.constants(weights, Rule(12), grid.default_programs(weights, profile.processors))
-        return grid.loop_grid_fwd_kernel, constants, grid.options()
+        texts = TILE if case.variant == "texts" else 1
+        constants = grid.constants(weights, Rule(12), grid.default_programs(weights, profile.processors), texts) | {
+            "INTERP": False
+        }
+        return grid.loop_grid_fwd_kernel, constants, grid.options(case.width)
     from looplm_kernels.halt_update import fused as halt
 
     return halt.halt_update_fwd_kernel, halt.constants(64, case.width), halt.options()

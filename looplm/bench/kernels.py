@@ -107,7 +107,7 @@ def contenders(
         made["CUDA graph"] = (by(_graphs(compiled, torch_loop, loops), GROUP), found)
         across = setting.batch > 1
         made["A"] = (lambda: loop(weights, state, start, end, rule, backend="triton", across=across), kept)
-        if setting.batch == 1:
+        if setting.batch <= TILE:
             made["B"] = (lambda: loop_grid(weights, state, start, end, rule, backend="triton"), kept)
     made["reference"] = (lambda: loop(weights, state, start, end, rule), kept)
     return made

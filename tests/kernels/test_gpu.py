@@ -73,37 +73,41 @@ def test_bitwise_properties_hold_on_the_gpu(case: Case) -> None:
             assert torch.equal(written(whole, name, b, n), written(single, name, 0, n)), name
 
 
-def one_token(width: int) -> tuple[Case, State, torch.Tensor]:
-    """A text of 17 tokens of which 16 have been read."""
+def one_token(width: int, texts: int = 1) -> tuple[Case, State, torch.Tensor]:
+    """Texts of 17 tokens of which 16 have been read, each with a limit of its own."""
     weights = drawn_weights(width=width, heads=width // 32, hidden=2 * width, positions="rope", dtype=torch.bfloat16)
-    tokens = torch.randint(0, 15, (1, 17), dtype=torch.int32)
-    case = on(Case(weights, tokens, [17], Rule(12), torch.full((1, 17), math.inf)), "cuda")
-    state, at = fresh(case), torch.tensor([16], dtype=torch.int32, device="cuda")
+    tokens = torch.randint(0, 15, (texts, 17), dtype=torch.int32)
+    limit = torch.randint(1, 13, (texts, 17), dtype=torch.int32)
+    case = on(Case(weights, tokens, [17] * texts, Rule(12), torch.full((texts, 17), math.inf), limit), "cuda")
+    state, at = fresh(case), torch.full((texts,), 16, dtype=torch.int32, device="cuda")
     loop(case.weights, state, at * 0, at, case.rule)
     return case, state, at
 
 
 @pytest.mark.spec("kernels.same-as-reference", "kernels.one-launch")
+@pytest.mark.parametrize("texts", [1, 5, 16])
 @pytest.mark.parametrize("width", [64, 128, 256])
-def test_the_grid_matches_kernel_a_on_the_gpu(width: int) -> None:
-    case, state, at = one_token(width)
-    loop(case.weights, state, at, at + 1, case.rule, backend="triton")
-    expected = state.h[0, 16].clone()
+def test_the_grid_matches_kernel_a_on_the_gpu(width: int, texts: int) -> None:
+    case, state, at = one_token(width, texts)
+    loop(case.weights, state, at, at + 1, case.rule, backend="triton", across=texts > 1)
+    expected, loops = state.h[:, 16].clone(), state.loops_taken[:, 16].clone()
     loop_grid(case.weights, state, at, at + 1, case.rule, backend="triton")
-    far = (state.h[0, 16] - expected).abs().max()
-    assert far <= 0.06 * expected.abs().max()  # bf16 inputs of products in the one, float32 in the other
+    far = (state.h[:, 16] - expected).abs().max()
+    assert far <= 0.06 * expected.abs().max()  # of one text float32 products, bf16 inputs in the others
+    assert torch.equal(state.loops_taken[:, 16], loops)
 
 
 @pytest.mark.spec("kernels.one-launch")
-def test_the_barrier_holds_over_ten_thousand_launches() -> None:
-    case, state, at = one_token(128)
+@pytest.mark.parametrize("texts", [1, 16])
+def test_the_barrier_holds_over_ten_thousand_launches(texts: int) -> None:
+    case, state, at = one_token(128, texts)
     rule = Rule(4)
     loop_grid(case.weights, state, at, at + 1, rule, backend="triton")
-    first = state.h[0, 16].clone()
+    first = state.h[:, 16].clone()
     different = torch.zeros((), dtype=torch.int64, device="cuda")
     for _ in range(10_000):
         loop_grid(case.weights, state, at, at + 1, rule, backend="triton")
-        different += (state.h[0, 16] != first).any()
+        different += (state.h[:, 16] != first).any()
     assert int(different) == 0
     assert state.workspace["barrier"].tolist() == [0, 0]
 

@@ -1,11 +1,11 @@
-"""Kernel B: all loops of one token in one launch, shared by programs that keep the weights in registers."""
+"""Kernel B: all loops of a token of up to 16 texts in one launch, shared by programs that keep the weights in registers."""
 
 import math
 
 from torch import Tensor
 
 from looplm_kernels.loop import reference
-from looplm_kernels.state import Rule, State, check_call
+from looplm_kernels.state import TILE, Rule, State, check_call
 from looplm_kernels.weights import Weights
 
 SPEC = ("kernels.same-as-reference", "kernels.one-launch", "kernels.weights-stay-in-registers", "halting.kv-publish")
@@ -22,13 +22,13 @@ def loop_grid(
     programs: int = 0,
     by_phases: bool = False,
 ) -> None:
-    """Think about one new token of one text, at start[0] = end[0] - 1: what `loop` does, for the shortest wait.
+    """Think about at most one new token of each text, at start = end - 1: what `loop` does, for the shortest wait.
 
     Args:
         weights: of the model.
-        state: of one text.
-        start: int32[1].
-        end: int32[1].
+        state: of at most 16 texts.
+        start: int32[B].
+        end: int32[B]; only the token at `start` is read, if there is one.
         rule: when the token halts.
         backend: "reference" (that of `loop`) or "triton".
         programs: triton only; how many share the work, a power of two; 0: as many as the GPU runs at once.
@@ -41,11 +41,11 @@ def loop_grid(
     Spec: [kernels.same-as-reference][], [kernels.refuses][].
     """
     check_call(weights, state, start, end, rule)
-    if state.batch != 1:
-        raise ValueError(f"kernel B reads one text at a time: got a state of {state.batch}; use looplm_kernels.loop.")
+    if state.batch > TILE:
+        raise ValueError(f"kernel B reads at most {TILE} texts: got a state of {state.batch}; use looplm_kernels.loop.")
     if state.keys.numel() > 2**31:
         raise ValueError(
-            f"the keys of a text that kernel B counts in 32 bits: got {state.keys.numel():,} of at most {2**31:,}; "
+            f"the keys that kernel B counts in 32 bits: got {state.keys.numel():,} of at most {2**31:,}; "
             "use looplm_kernels.loop."
         )
     if rule.prefix or rule.epsilon < math.inf:

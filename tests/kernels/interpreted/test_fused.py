@@ -134,15 +134,34 @@ def test_more_room_and_another_place_in_the_tile_change_nothing_bitwise() -> Non
             assert torch.equal(getattr(small, name)[0, :3], getattr(large, name)[batch - 1, :3]), name
 
 
-@pytest.mark.spec("kernels.same-as-reference", "kernels.halts", "halting.kv-publish")
-@given(cases(batch=1, longest=5, max_loops=3, kinds=SIMPLE), st.sampled_from([4, 8]))
-@settings(max_examples=3)
+def last_tokens(case: Case) -> tuple[State, torch.Tensor]:
+    """All but the last token of every text has been read; where that one stands."""
+    at = torch.tensor(case.lengths, dtype=torch.int32) - 1
+    state = fresh(case)
+    loop(case.weights, state, at * 0, at, case.rule)
+    return state, at
+
+
+@pytest.mark.spec("kernels.same-as-reference", "kernels.halts", "halting.kv-publish", "kernels.only-what-was-written")
+@given(st.integers(1, 4).flatmap(lambda n: cases(batch=n, longest=5, max_loops=3, kinds=SIMPLE)), st.sampled_from([4, 8]))
+@settings(max_examples=6)
 def test_the_grids_phases_match_the_reference(case: Case, programs: int) -> None:
-    state, before, n = read(case), fresh(case), case.lengths[0]
-    at = torch.tensor([n - 1], dtype=torch.int32)
-    loop(case.weights, before, at * 0, at, case.rule)
-    loop_grid(case.weights, before, at, at + 1, case.rule, backend="triton", programs=programs, by_phases=True)
-    assert_same(before, state, case)
+    state, at = last_tokens(case)
+    loop_grid(case.weights, state, at, at + 1, case.rule, backend="triton", programs=programs, by_phases=True)
+    assert_same(state, read(case), case)
+
+
+@pytest.mark.spec("kernels.same-as-reference", "kernels.only-what-was-written")
+def test_a_grid_of_more_programs_than_heads_and_texts_without_a_new_token_matches_the_reference() -> None:
+    weights = drawn_weights(width=36, heads=3, positions="place", swiglu=True)
+    lengths = [3 + b % 3 for b in range(16)]
+    case = Case(weights, torch.randint(0, 15, (16, 5)).int(), lengths, Rule(3, agree=True), torch.zeros(16, 5))
+    state, at = last_tokens(case)
+    end = at + 1
+    end[[0, 7]] = at[[0, 7]]
+    loop_grid(case.weights, state, at, end, case.rule, backend="triton", programs=16, by_phases=True)
+    assert state.h[0, 2].isnan().all() and state.loops_taken[7, 3] == -1
+    assert_same(state, read(replace(case, lengths=end.tolist())), replace(case, lengths=end.tolist()))
 
 
 @pytest.mark.spec("kernels.same-as-reference", "kernels.halts", "halting.kv-publish", "kernels.one-launch")
@@ -355,3 +374,11 @@ def test_the_fused_kernels_refuse_float64() -> None:
     case = Case(drawn_weights(dtype=torch.float64), torch.zeros(1, 1, dtype=torch.int32), [1], Rule(1), torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"float32: got weights of torch\.float64"):
         read(case, backend="triton")
+
+
+@pytest.mark.spec("kernels.refuses")
+def test_kernel_b_refuses_more_texts_than_a_tile_has_rows() -> None:
+    case = Case(drawn_weights(), torch.zeros(17, 1).int(), [1] * 17, Rule(2), torch.full((17, 1), math.inf))
+    start = torch.zeros(17, dtype=torch.int32)
+    with pytest.raises(ValueError, match="at most 16 texts: got a state of 17"):
+        loop_grid(case.weights, fresh(case), start, start + 1, case.rule, backend="triton", programs=4)
