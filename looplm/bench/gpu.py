@@ -62,8 +62,8 @@ STEPS = (
     Step("tests", 60, 150),
     Step("decode 1", 20, 110),
     Step("decode 16", 20, 90),
-    Step("decode 128", 20, 90),
     Step("adder", 15, 60),
+    Step("decode 128", 20, 90),
     Step("training", 20, 60),
 )
 OUTCOME, TEST = re.compile(r"\b(PASSED|FAILED|SKIPPED|ERROR)\b"), re.compile(r"\.py::(\S+)")
@@ -160,7 +160,7 @@ def rows_of(name: str, dry: bool) -> Iterator[dict[str, Any]]:
     from looplm.bench.timing import cpu_clock, cuda_clock
 
     device, clock = ("cpu", cpu_clock) if dry else ("cuda", cuda_clock)
-    count, calls = (1, 1) if dry else (20, 50)
+    count, calls = (1, 1) if dry else (15, 20)
     what, _, batch = name.partition(" ")
     if what == "decode":
         width, dtype = (32, torch.float32) if dry else (256, torch.bfloat16)
@@ -170,9 +170,8 @@ def rows_of(name: str, dry: bool) -> Iterator[dict[str, Any]]:
         for compiled in (False,) if dry else (False, True):
             yield training.equal_work(count, clock, compiled, 16 if dry else 256, torch.device(device))
     else:
-        yield kernels.measure_adder(
-            device, ("torch", "reference" if dry else "triton"), clock, 1 if dry else 5, 1, 2 if dry else 512
-        )
+        for sums in (2,) if dry else (1, 16, 512):
+            yield kernels.measure_adder(device, ("torch", "reference" if dry else "triton"), clock, 1 if dry else 5, 1, sums)
 
 
 def _tests(dry: bool) -> Iterator[dict[str, Any]]:

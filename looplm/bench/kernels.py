@@ -154,7 +154,7 @@ def measure(setting: Setting, device: str, dtype: torch.dtype, clock: Clock, cou
     seconds = rounds(sound, count, calls, clock)
     joules = {name: _joules(run) for name, run in sound.items()} if device == "cuda" else {}
     flop, moved = work(weights, loops)
-    pairs = [(slow, fast) for fast in ("A", "B") for slow in ("eager", "compiled", "CUDA graph")]
+    pairs = [(slow, fast) for fast in ("A", "B") for slow in ("eager", "compiled", "CUDA graph", "A") if slow != fast]
     return asdict(setting) | {
         "mean_loops": float(loops.float().mean()),
         "agreement": agreement,

@@ -41,7 +41,12 @@ def circumstances(device: torch.device, dtype: str = "float32") -> dict[str, Any
 
 
 def commit() -> str:
-    """The checkout's commit, with `+changes` if files differ from it; outside a checkout LOOPLM_COMMIT says which it was."""
+    """The checkout's commit, with `+changes` if files differ from it; `unknown` outside a checkout.
+
+    A copy of a checkout is told which it is by LOOPLM_COMMIT in the environment.
+    """
+    if told := os.environ.get("LOOPLM_COMMIT"):
+        return told
     here = Path(looplm.__file__).resolve().parent.parent
 
     def git(*words: str) -> str:
@@ -49,7 +54,7 @@ def commit() -> str:
 
     try:
         if not (here / ".git").exists():
-            return os.environ.get("LOOPLM_COMMIT", "unknown")
+            return "unknown"
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):

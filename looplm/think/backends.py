@@ -6,11 +6,15 @@ The choice is made here and nowhere else. Every backend thinks about rows of tok
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal, Protocol
 
 import torch
 from looplm_kernels.loop import loop
+from looplm_kernels.loop_grid import loop_grid
+from looplm_kernels.loop_grid import serves as grid_serves
 from looplm_kernels.state import Rule, empty
 from looplm_kernels.weights import Places, Weights
 from torch import Tensor
@@ -30,6 +34,8 @@ from looplm.shapes import Bool, Float, Int
 from looplm.think.batched import Thinking
 
 Backend = Literal["auto", "torch", "triton", "reference"]
+GRID_WINS = ("NVIDIA H200",)
+"""GPUs on which docs/data/bench-gpu.json measured kernel B to be faster than kernel A wherever both ran."""
 
 
 class Thinker(Protocol):
@@ -170,6 +176,9 @@ class KernelThinking:
         is_answer[row, at] = answer[row, column]
         state.ask(torch.where(is_answer, known.answer_threshold, known.prompt_threshold))
         state.limit.copy_(torch.where(is_answer, known.answer_loops, known.prompt_loops))
+        self._decode: Callable[..., None] = partial(loop, across=True)
+        if backend == "triton" and tokens.is_cuda and torch.cuda.get_device_name(tokens.device) in GRID_WINS:
+            self._decode = loop_grid if grid_serves(state, known.rule) else self._decode
         self.calls = 0
         """Launches, each for all rows that were still thinking."""
 
@@ -197,11 +206,14 @@ class KernelThinking:
 
     @torch.no_grad()
     def advance(self) -> None:
-        """One launch: every new token, through all its loops."""
+        """One launch: every new token, through all its loops.
+
+        Spec: [kernels.which][].
+        """
         decoding = self._backend == "triton" and self.calls > 0  # then there is at most one new token a row
-        state, rule = self._state, self._rule
         self._advanced = self.running.nonzero()[:, 0].tolist()
-        loop(self._weights, state, self._start, self._end, rule, backend=self._backend, across=decoding)
+        run = self._decode if decoding else loop
+        run(self._weights, self._state, self._start, self._end, self._rule, backend=self._backend)
         self._start = self._end.clone()
         self.calls += 1
 

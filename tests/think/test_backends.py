@@ -1,7 +1,9 @@
 """One loop, three backends: the same tokens, and a choice that explains itself."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +26,15 @@ from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.models.looped import LoopLM
 from looplm.spec import oracle
-from looplm.think.backends import KernelThinking, begin, choose, kernel_weights
+from looplm.think import backends
+from looplm.think.backends import GRID_WINS, KernelThinking, begin, choose, kernel_weights
 from looplm.think.batched import Thinking
 from looplm.think.generate import generate, pad_left
 from looplm.think.sampling import Sampling
 
 kernels, halting = oracle("kernels"), oracle("halting")
 NEVER = -1
+ROOT = Path(__file__).parents[2]
 
 
 @st.composite
@@ -209,3 +213,47 @@ def test_bytes_of_a_loop_are_the_sizes_of_what_it_reads() -> None:
     counted = kernels.bytes_per_loop(weights.width, len(weights.up), len(weights.embedding), False, rows=16, seen=16)
     assert counted == expected
     assert math.isfinite(counted)
+
+
+@pytest.mark.spec("kernels.which")
+@pytest.mark.parametrize(
+    ("device", "texts", "epsilon", "expected"),
+    [
+        ("NVIDIA H200", 1, math.inf, "B"),
+        ("NVIDIA H200", 16, math.inf, "B"),
+        ("NVIDIA H200", 17, math.inf, "A"),
+        ("NVIDIA H200", 1, 0.1, "A"),
+        ("another GPU", 1, math.inf, "A"),
+    ],
+)
+def test_kernel_b_reads_next_tokens_where_it_was_measured_to_be_faster(
+    device: str, texts: int, epsilon: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def kernel(name: str) -> Any:
+        def run(weights: Any, state: Any, start: Any, end: Any, rule: Any, *, backend: str, across: bool = False) -> None:
+            ran.append(name)
+            loop(weights, state, start, end, rule)
+
+        return run
+
+    monkeypatch.setattr(backends, "loop", kernel("A"))
+    monkeypatch.setattr(backends, "loop_grid", kernel("B"))
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda of: device)
+    model = looplm.load("adder").model
+    rule: HaltingRule = TwoEqualArgmaxes(3) if epsilon == math.inf else StateChange(3, epsilon=epsilon)
+    thinking = KernelThinking(model, torch.ones(texts, 2, dtype=torch.int64), rule, room=1, backend="triton")
+    thinking.advance()
+    thinking.append([0], torch.tensor([3]))
+    thinking.advance()
+    assert ran == ["A", expected]
+
+
+@pytest.mark.spec("kernels.which")
+def test_the_committed_benchmark_says_so() -> None:
+    measured = json.loads((ROOT / "docs" / "data" / "bench-gpu.json").read_text(encoding="utf-8"))
+    both = [row["ratios"]["A / B"] for row in measured["rows"] if "A / B" in row.get("ratios", {})]
+    assert both and not measured["machine"]["dry"]
+    assert (measured["machine"]["device"] in GRID_WINS) == all(ratio["low"] > 1 for ratio in both)

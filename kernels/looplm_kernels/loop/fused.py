@@ -236,7 +236,7 @@ def loop_fwd_kernel(
         tile += R
 
 
-KEYS_ACROSS = 8
+KEYS_ACROSS = 16
 """Keys of each text that a tile across texts holds at a time: [16, 8, K] fits the registers, [16, 16, K] spills."""
 
 

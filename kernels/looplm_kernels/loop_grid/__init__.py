@@ -41,15 +41,8 @@ def loop_grid(
     Spec: [kernels.same-as-reference][], [kernels.refuses][].
     """
     check_call(weights, state, start, end, rule)
-    if state.batch > TILE:
-        raise ValueError(f"kernel B reads at most {TILE} texts: got a state of {state.batch}; use looplm_kernels.loop.")
-    if state.keys.numel() > 2**31:
-        raise ValueError(
-            f"the keys that kernel B counts in 32 bits: got {state.keys.numel():,} of at most {2**31:,}; "
-            "use looplm_kernels.loop."
-        )
-    if rule.prefix or rule.epsilon < math.inf:
-        raise ValueError("kernel B knows thresholds and equal guesses; use looplm_kernels.loop for `prefix` and `epsilon`.")
+    if problem := _problem(state, rule):
+        raise ValueError(problem)
     if programs and (programs & (programs - 1) or programs < weights.heads):
         raise ValueError(f"`programs` must be a power of two and at least the {weights.heads} heads: got {programs}.")
     if backend == "reference":
@@ -62,4 +55,23 @@ def loop_grid(
         raise ValueError(f"`backend` must be 'reference' or 'triton': got {backend!r}.")
 
 
-__all__ = ["SPEC", "loop_grid"]
+def serves(state: State, rule: Rule) -> bool:
+    """Whether kernel B can read such texts by such a rule."""
+    return not _problem(state, rule)
+
+
+def _problem(state: State, rule: Rule) -> str:
+    """Why kernel B cannot; empty if it can."""
+    if state.batch > TILE:
+        return f"kernel B reads at most {TILE} texts: got a state of {state.batch}; use looplm_kernels.loop."
+    if state.keys.numel() > 2**31:
+        return (
+            f"the keys that kernel B counts in 32 bits: got {state.keys.numel():,} of at most {2**31:,}; "
+            "use looplm_kernels.loop."
+        )
+    if rule.prefix or rule.epsilon < math.inf:
+        return "kernel B knows thresholds and equal guesses; use looplm_kernels.loop for `prefix` and `epsilon`."
+    return ""
+
+
+__all__ = ["SPEC", "loop_grid", "serves"]
