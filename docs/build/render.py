@@ -11,6 +11,7 @@ from typing import Any
 import claims
 import clauses
 import terms
+from gpu_tables import table as gpu
 from hardware_tables import hardware
 
 from looplm.errors import InputError
@@ -313,6 +314,7 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "modules": modules,
     "hardware": hardware,
     "builds": builds,
+    "gpu": gpu,
     "study": study,
     "rules": rules,
     "calibration": calibration,

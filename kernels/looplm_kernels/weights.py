@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-MLP_CHUNK = 64
+MLP_CHUNK = 32
 """Columns of the MLP that a kernel computes at a time."""
 
 

@@ -237,7 +237,7 @@ def loop_fwd_kernel(
 
 
 KEYS_ACROSS = 16
-"""Keys of each text that a tile across texts holds at a time: [16, 8, K] fits the registers, [16, 16, K] spills."""
+"""Keys of each text that a tile across texts holds at a time: as many as fit the registers of every profile."""
 
 
 def think(weights: Weights, state: State, start: Tensor, end: Tensor, rule: Rule, *, across: bool = False) -> None:
