@@ -195,7 +195,7 @@ assert from_cache[11] < from_memory[11]
 # %% [markdown] lang="en"
 # A few microseconds, either way. So it can hardly be the reading that a small model waits for; what stands around it is
 # hundreds of launches, and the host's questions between them. That is the case for one launch. Whether it *is* faster
-# only a GPU can say, and none has been asked yet.
+# only a GPU can say; [one has been asked](../docs/kernels.md#kernels-measured).
 #
 # ## The plain one {#reference}
 #
@@ -205,7 +205,8 @@ assert from_cache[11] < from_memory[11]
 
 # %% [markdown] lang="ko"
 # 어느 쪽이든 몇 마이크로초이다. 그러니 작은 모델이 기다리는 것이 메모리 읽기일 리는 없다. 그 앞뒤에는 수백 번의 커널
-# 실행과 그 사이 호스트의 확인이 있다. 한 번만 실행할 만하다. 정말로 *빠른지*는 GPU에서 측정해야 하며, 아직 하지 못했다.
+# 실행과 그 사이 호스트의 확인이 있다. 한 번만 실행할 만하다. 정말로 *빠른지*는 GPU만이 답할 수 있고,
+# [답을 얻었다](../docs/kernels.ko.md#kernels-measured).
 #
 # ## 기준 구현 {#reference}
 #
@@ -287,8 +288,8 @@ assert all(tokens == written["torch"] for tokens in written.values())
 # ## What is proven, and what is not {#proven}
 #
 # Results: in the interpreter, on drawn models of every kind. Builds: for GPUs that are not here, registers and shared
-# memory counted ([kernels.fits-the-profile][]). Speed: nothing. [The kernels' page](../docs/kernels.md) has the table,
-# and the command for whoever has a GPU.
+# memory counted ([kernels.fits-the-profile][]). Speed: on one GPU, beside the best that torch can do. [The kernels'
+# page](../docs/kernels.md#kernels-measured) has the tables, and the command for whoever has another GPU.
 #
 # ## What surprised us {#surprise}
 #
@@ -296,6 +297,10 @@ assert all(tokens == written["torch"] for tokens in written.values())
 # for compacting the batch. Written out, most of it went away. A token that has just halted passes once more through a
 # line that is there anyway, and that is all of KV publish. A program that ends when its rows have halted needs no
 # compacting.
+#
+# And the simpler kernel lost. A program that waits for nobody reads all weights through one multiprocessor, and the best
+# that torch can do is faster than that. Programs that wait for each other five times a loop, but keep their weights, are
+# faster than both.
 
 # %% [markdown] lang="ko"
 # 커널은 프롬프트에 한 번, 쓰는 토큰마다 한 번 호출한다. torch 구현은 루프마다 호출하고, 호출할 때마다 연산이 수십
@@ -304,14 +309,17 @@ assert all(tokens == written["torch"] for tokens in written.values())
 # ## 증명한 것과 아직 아닌 것 {#proven}
 #
 # 결과는 온갖 모델을 무작위로 뽑아 인터프리터에서 확인했다. 빌드는 여기에 없는 GPU의 것까지 만들어 레지스터와 공유
-# 메모리를 세었다([kernels.fits-the-profile][]). 속도는 아무것도 증명하지 않았다. 표와, GPU가 있는 사람을 위한 명령은
-# [커널 페이지](../docs/kernels.ko.md)에 있다.
+# 메모리를 세었다([kernels.fits-the-profile][]). 속도는 GPU 하나에서, torch가 낼 수 있는 가장 빠른 방법과 나란히 쟀다. 표와,
+# 다른 GPU가 있는 사람을 위한 명령은 [커널 페이지](../docs/kernels.ko.md#kernels-measured)에 있다.
 #
 # ## 뜻밖이었던 점 {#surprise}
 #
 # 토큰마다 멈추는 루프라면 키와 값을 내놓는 커널, 상태를 동결하는 커널, 배치를 추리는 커널이 따로 있어야 할 것 같다.
 # 막상 써 보니 대부분 필요 없었다. 막 멈춘 토큰은 어차피 있는 코드 한 줄을 한 번 더 지나며, KV 내놓기는 그것이 전부이다.
 # 맡은 행이 모두 멈추면 끝나는 프로그램은 배치를 추릴 필요가 없다.
+#
+# 그리고 단순한 커널이 졌다. 아무도 기다리지 않는 프로그램은 멀티프로세서 하나로 모든 가중치를 읽으며, torch의 가장 빠른
+# 방법보다 느리다. 루프마다 다섯 번 서로를 기다리지만 가중치를 쥐고 있는 프로그램들은 그 둘보다 빠르다.
 
 # %% [markdown] lang="en"
 # ## Exercises {#exercises}

@@ -39,6 +39,15 @@ def parse(kind: type[Config], table: Mapping[str, Any], where: str, context: Any
         raise InputError(f"{where} is not valid: {'; '.join(problems_of(error, kind))}.") from None
 
 
+def wrong_in(kind: Any, value: Any) -> str:
+    """Why a value from a file is none of this kind, such as a TypedDict: the first few places; empty if it is one."""
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        return "; ".join(problems_of(error, kind)[:3])
+    return ""
+
+
 def problems_of(error: ValidationError, kind: Any) -> list[str]:
     """Every mistake that pydantic found in a table for `kind`, each with its field and what was given."""
     problems = []

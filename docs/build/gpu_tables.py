@@ -8,12 +8,12 @@ from looplm.resources import resource
 WAYS = ("eager", "compiled", "CUDA graph", "A", "B")
 _HEAD = {
     "en": {
-        "decode": "| texts | loops, mean (most) | eager | compiled | CUDA graph | kernel A | kernel B | CUDA graph / best kernel |",
+        "decode": "| texts | loops, mean (most) | eager | compiled | CUDA graph | kernel A | kernel B | graph / best kernel |",
         "energy": "| texts | loops, mean | eager | compiled | CUDA graph | kernel A | kernel B |",
         "adder": "| sums at once | torch, µs a token | fused kernels, µs a token | times faster |",
     },
     "ko": {
-        "decode": "| 글 | 루프, 평균(상한) | 즉시 실행 | 컴파일 | CUDA 그래프 | 커널 A | 커널 B | CUDA 그래프 / 빠른 커널 |",
+        "decode": "| 글 | 루프, 평균(상한) | 즉시 실행 | 컴파일 | CUDA 그래프 | 커널 A | 커널 B | 그래프 / 빠른 커널 |",
         "energy": "| 글 | 루프, 평균 | 즉시 실행 | 컴파일 | CUDA 그래프 | 커널 A | 커널 B |",
         "adder": "| 동시에 푸는 덧셈 | torch, 토큰당 µs | 융합 커널, 토큰당 µs | 몇 배 빠른가 |",
     },

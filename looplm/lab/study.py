@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from looplm.errors import InputError
 from looplm.files import to_json, write_file
@@ -33,7 +34,7 @@ from looplm.runs.provenance import circumstances
 from looplm.runs.record import read_note
 from looplm.runs.results import read_summary
 from looplm.runs.run import run_recipe
-from looplm.settings import STRICT, merge, parse, read_extended, read_toml
+from looplm.settings import STRICT, merge, parse, read_extended, read_toml, wrong_in
 from looplm.train.recipe import Recipe, load_recipe, parse_recipe
 
 SCHEMA = 1
@@ -313,7 +314,33 @@ def read_study_summary(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no readable summary of a study; `looplm study NAME --out {path}` writes one.") from None
     if not isinstance(summary, dict) or summary.get("schema") != SCHEMA or "study" not in summary:
         raise InputError(f"{path} is not the summary of a study of schema {SCHEMA}; this version of looplm reads no other.")
+    if wrong := wrong_in(_SummaryOfFile, summary):
+        raise InputError(f"{path} is damaged: {wrong}. `looplm study NAME --out {path}` writes it anew.")
     return summary
+
+
+class _MeasuredOfFile(TypedDict):
+    """What the file of one measure holds, among more."""
+
+    values: dict[str, float | None]
+    curves: dict[str, list[float | None]]
+    notes: dict[str, Any]
+    commit: str
+
+
+class _CellOfFile(TypedDict):
+    """What every cell of a study's summary holds, among more."""
+
+    levels: dict[str, str]
+    seed: int
+    values: dict[str, float | None]
+    curves: dict[str, list[float | None]]
+    notes: dict[str, dict[str, Any]]
+
+
+class _SummaryOfFile(TypedDict):
+    study: str
+    cells: list[_CellOfFile]
 
 
 def _train(cell: Cell, run: Path, model_of: Path | None = None) -> None:
@@ -333,7 +360,12 @@ def _measured(name: str, measure: Measure, cell: Cell, run: Path, folder: Path) 
     if not path.exists():
         trained = replace(load(run), recipe=cell.recipe)
         write_file(path, to_json({**asdict(measure(trained, run)), **circumstances(trained.model.device)}))
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        found = {}
+    if wrong := wrong_in(_MeasuredOfFile, found):
+        raise InputError(f"{path} is damaged: {wrong}. Delete it, and the same command measures it anew.")
     return found
 
 

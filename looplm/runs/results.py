@@ -16,7 +16,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from looplm.errors import InputError
 from looplm.evaluate.scores import Cell, wilson_interval
@@ -24,11 +27,42 @@ from looplm.loop.halting import ByRole, as_table
 from looplm.resources import resource
 from looplm.runs.checkpoint import Trained
 from looplm.runs.provenance import circumstances
+from looplm.settings import wrong_in
 from looplm.task import TASKS
 
 SCHEMA = 2
-_RESULT = ("preset", "task", "title", "seed", "parameters", "axis", "trained_sizes", "cells")
-_CELL = ("set", "size", "n", "correct", "accuracy", "low", "high", "mean_loops")
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _CellOfFile(TypedDict):
+    """What every cell of a summary holds; a set that is scored by loss has more."""
+
+    set: str
+    size: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=1)]
+    correct: _Count
+    accuracy: _Number
+    low: _Number
+    high: _Number
+    mean_loops: _Number
+    block_evaluations: NotRequired[_Number]
+    nats_per_token: NotRequired[_Number]
+
+
+class _ResultOfFile(TypedDict):
+    """What every result of a summary holds, among more."""
+
+    preset: str
+    task: str
+    title: str
+    seed: int
+    parameters: _Count
+    axis: str
+    trained_sizes: Annotated[list[int], Field(min_length=2, max_length=2)]
+    cells: Annotated[list[_CellOfFile], Field(min_length=1)]
+
+
 Result = dict[str, Any]
 Summary = dict[str, Any]
 
@@ -80,12 +114,10 @@ def _wrong_in(results: Any) -> str | None:
     """What makes results of a summary unusable, or contradict themselves."""
     if not isinstance(results, list) or not results:
         return "it holds no results"
+    if wrong := wrong_in(list[_ResultOfFile], results):
+        return wrong
     for result in results:
-        if not isinstance(result, dict) or not set(_RESULT) <= set(result) or not result["cells"]:
-            return f"a result needs {', '.join(_RESULT)}"
         for cell in result["cells"]:
-            if not isinstance(cell, dict) or not set(_CELL) <= set(cell):
-                return f"a cell needs {', '.join(_CELL)}"
             if not 0 <= cell["correct"] <= cell["n"] or abs(cell["correct"] / cell["n"] - cell["accuracy"]) > 1e-6:
                 return f"{cell['correct']} of {cell['n']} is not an accuracy of {cell['accuracy']}"
     return None

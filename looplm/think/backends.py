@@ -267,8 +267,8 @@ def _as_kernel_rule(halting: HaltingRule) -> _KernelRule | None:
     """
     roles = ByRole.of(halting)
     answer, prompt = roles.answer, roles.prompt
-    if type(answer) is PrefixStability and type(prompt) is not Fixed:
-        return None  # a kernel knows the answer's tokens by their finite thresholds
+    if PrefixStability in (type(answer), type(prompt)) and (type(answer), type(prompt)) != (PrefixStability, Fixed):
+        return None  # a kernel knows the answer's tokens, which wait for each other, by their finite thresholds
     thresholds: list[float] = []
     asked: set[Rule] = set()
     for role in (answer, prompt):

@@ -1,10 +1,16 @@
 """Results side by side, and the summaries that hold them."""
 
-from collections.abc import Callable
+import functools
+import json
+import operator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from looplm.errors import InputError
 from looplm.files import to_json, write_file
@@ -72,9 +78,9 @@ def test_one_result_is_shown_with_its_interval_and_100_means_all() -> None:
     [
         (lambda summary: summary.update(results=[]), "it holds no results"),
         (lambda summary: summary.update(results={}), "it holds no results"),
-        (lambda summary: summary["results"][0].pop("seed"), "a result needs preset, task"),
-        (lambda summary: summary["results"][0].update(cells=[]), "a result needs"),
-        (lambda summary: summary["results"][0]["cells"][1].pop("n"), "a cell needs set, size"),
+        (lambda summary: summary["results"][0].pop("seed"), r"`0\.seed`: Field required"),
+        (lambda summary: summary["results"][0].update(cells=[]), r"`0\.cells`: List should have at least 1 item"),
+        (lambda summary: summary["results"][0]["cells"][1].pop("n"), r"`0\.cells\.1\.n`: Field required"),
         (lambda summary: summary["results"][0]["cells"][1].update(accuracy=0.5), r"90 of 100 is not an accuracy of 0\.5"),
         (lambda summary: summary["results"][0]["cells"][1].update(correct=101), "101 of 100 is not"),
     ],
@@ -89,6 +95,32 @@ def test_a_summary_that_contradicts_itself_is_refused(
     write_file(tmp_path / "summary.json", to_json(summary))
     with pytest.raises(InputError, match=f"is damaged: {says}"):
         read_summary(tmp_path)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in a file's tables and lists a number, a word or nothing stands."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield (*path, key)
+        yield from leaves(below, (*path, key))
+
+
+@given(st.data(), st.sampled_from([None, -1, 0, 2.5, float("nan"), "x", [], {}, True]))
+@settings(max_examples=200)
+def test_a_summary_with_a_strange_value_anywhere_is_refused_or_its_tables_are_made(data: st.DataObject, strange: Any) -> None:
+    summary: dict[str, Any] = make_summary([fake("first-light", seed, 90) for seed in (0, 1)])
+    *above, last = data.draw(st.sampled_from(list(leaves(summary))))
+    functools.reduce(operator.getitem, above, summary)[last] = strange
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "summary.json"
+        path.write_text(json.dumps(summary))
+        try:
+            read = read_summary(path)
+        except InputError:
+            return
+    comparison_table(read["results"], [])
+    for group in groups_of(read["results"]).values():
+        pooled_cells(group, "uniform")
 
 
 def test_only_what_differs_in_nothing_but_the_seed_is_pooled() -> None:
