@@ -11,8 +11,8 @@ from typing import Any
 import claims
 import clauses
 import terms
-from gpu_tables import table as gpu
 from hardware_tables import hardware
+from speed_tables import claims_table, gpu_table
 
 from looplm.errors import InputError
 from looplm.lab.study import load_study, read_study_summary
@@ -314,7 +314,8 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "modules": modules,
     "hardware": hardware,
     "builds": builds,
-    "gpu": gpu,
+    "gpu": gpu_table,
+    "speed": claims_table,
     "study": study,
     "rules": rules,
     "calibration": calibration,

@@ -1,4 +1,4 @@
-"""What `make gpu` measured, as tables: from docs/data/bench-gpu*.json and nothing else."""
+"""What `make gpu` and `looplm bench` measured, as tables: from docs/data/bench-*.json and nothing else."""
 
 import json
 from typing import Any
@@ -27,8 +27,54 @@ _MADE = {
 _LOOPS = 12
 
 
-def table(argument: str, language: str) -> str:
-    """One of the tables, asked for as `NAME:KIND`: decode (microseconds a token), energy (millijoules) or adder."""
+_CLAIMS_HEAD = {
+    "en": "| measured | texts | one | other | one, ms | other, ms | one / other |",
+    "ko": "| 측정한 것 | 글 | 한쪽 | 다른 쪽 | 한쪽, ms | 다른 쪽, ms | 한쪽 / 다른 쪽 |",
+}
+_CLAIMS_MADE = {
+    "en": "*{device}, {threads} thread, PyTorch {torch}, commit {commit}, {rounds} rounds (`docs/data/{name}.json`).*",
+    "ko": "*{device}, 스레드 {threads}개, PyTorch {torch}, 커밋 {commit}, {rounds}라운드(`docs/data/{name}.json`).*",
+}
+_KOREAN = {
+    "all loops": "모든 루프",
+    "compiled": "컴파일",
+    "decode": "디코딩",
+    "equal work": "같은 계산량의 훈련",
+    "first-light": "first-light의 훈련",
+    "halting": "정지",
+    "looped": "루프 모델",
+    "norms": "노름, 앞뒤 계산",
+    "plain GPT": "일반 GPT",
+    "prefill": "프리필",
+    "rows wait": "행이 서로 기다림",
+    "torch's RMSNorm": "torch의 RMSNorm",
+}
+_ENGLISH = {
+    "equal work": "training, equal work",
+    "first-light": "training of first-light",
+    "norms": "norms, forward and backward",
+}
+
+
+def claims_table(name: str, language: str) -> str:
+    """Every ratio of `looplm bench NAME`, with the times that it is of."""
+    measured = json.loads((resource("docs/data") / f"bench-{name}.json").read_text(encoding="utf-8"))
+    words = _KOREAN if language == "ko" else _ENGLISH
+    lines = [_CLAIMS_HEAD[language], "|---|---:|---|---|---:|---:|---:|"]
+    for row in measured["rows"]:
+        what = words.get(row["what"], row["what"]) + (f", {words.get('compiled', 'compiled')}" if row.get("compiled") else "")
+        if "mean_loops" in row:
+            what += f", {row['mean_loops']:.1f} / {row['most_loops']}"
+        for claim, spread in row["ratios"].items():
+            one, other = claim.split(" / ")
+            times = [_number(1000 * row["seconds"][way]["median"]) for way in (one, other)]
+            cells = [what, str(row["batch"]), words.get(one, one), words.get(other, other), *times, _ratio(spread)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _CLAIMS_MADE[language].format(**measured["machine"], name=f"bench-{name}")])
+
+
+def gpu_table(argument: str, language: str) -> str:
+    """One of the tables of `make gpu`, asked for as `NAME:KIND`: decode (microseconds a token), energy (millijoules) or adder."""
     name, _, kind = argument.partition(":")
     measured = json.loads((resource("docs/data") / f"{name}.json").read_text(encoding="utf-8"))
     head = _HEAD[language][kind]
