@@ -50,8 +50,8 @@ _KOREAN = {
     "torch's RMSNorm": "torch의 RMSNorm",
 }
 _ENGLISH = {
-    "equal work": "training, equal work",
-    "first-light": "training of first-light",
+    "equal work": "a step, equal work",
+    "first-light": "a step of first-light",
     "norms": "norms, forward and backward",
 }
 
@@ -74,7 +74,7 @@ def claims_table(name: str, language: str) -> str:
 
 
 def gpu_table(argument: str, language: str) -> str:
-    """One of the tables of `make gpu`, asked for as `NAME:KIND`: decode (microseconds a token), energy (millijoules) or adder."""
+    """A table of `make gpu`, asked for as `NAME:KIND`: decode (µs a token), energy (mJ) or adder."""
     name, _, kind = argument.partition(":")
     measured = json.loads((resource("docs/data") / f"{name}.json").read_text(encoding="utf-8"))
     head = _HEAD[language][kind]
