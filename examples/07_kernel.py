@@ -309,7 +309,7 @@ assert all(tokens == written["torch"] for tokens in written.values())
 # ## 증명한 것과 아직 아닌 것 {#proven}
 #
 # 결과는 온갖 모델을 무작위로 뽑아 인터프리터에서 확인했다. 빌드는 여기에 없는 GPU의 것까지 만들어 레지스터와 공유
-# 메모리를 세었다([kernels.fits-the-profile][]). 속도는 GPU 하나에서, torch가 낼 수 있는 가장 빠른 방법과 나란히 쟀다. 표와,
+# 메모리를 세었다([kernels.fits-the-profile][]). 속도는 GPU 하나에서, torch가 낼 수 있는 가장 빠른 방법과 나란히 측정했다. 표와,
 # 다른 GPU가 있는 사람을 위한 명령은 [커널 페이지](../docs/kernels.ko.md#kernels-measured)에 있다.
 #
 # ## 뜻밖이었던 점 {#surprise}

@@ -119,4 +119,4 @@ def test_the_largest_builds_fit_an_h200_and_other_versions_rows_are_kept(tmp_pat
     tight = run(out, "--profiles", tmp_path, "--only", "halt_update")
     assert tight.returncode == 0
     tight = run(out, "--profiles", tmp_path, "--only", "loop_grid d=256")
-    assert tight.returncode == 1 and "shared_bytes 4,096 of at most 1,000" in tight.stdout
+    assert tight.returncode == 1 and "shared_bytes 2,048 of at most 1,000" in tight.stdout

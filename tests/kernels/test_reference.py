@@ -137,8 +137,9 @@ def test_what_a_call_cannot_do_is_refused_in_one_line() -> None:
     refused("`state.tokens` must be contiguous", state=turned)
     refused(r"on cpu: got .* on meta", state=replace(state, threshold=state.threshold.to("meta")))
     refused("'reference' or 'triton': got 'cuda'", backend="cuda")
-    with pytest.raises(ValueError, match="one text at a time"):
-        loop_grid(weights, state, start, end, Rule(4))
+    many = empty(weights, 17, 20, 4)
+    with pytest.raises(ValueError, match="at most 16 texts: got a state of 17"):
+        loop_grid(weights, many, start.repeat(9)[:17], end.repeat(9)[:17], Rule(4))
     with pytest.raises(ValueError, match="power of two and at least the 2 heads: got 3"):
         loop_grid(weights, empty(weights, 1, 20, 4), start[:1], end[:1], Rule(4), programs=3)
     with pytest.raises(ValueError, match="got NaN"):
