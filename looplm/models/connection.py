@@ -73,7 +73,7 @@ class ConnectionConfig:
     time_std: float = Field(default=0.3, ge=0)
     slot_std: float = Field(default=0.25, gt=0)
     connection_std: float = Field(default=0.02, gt=0)
-    compare_rate: float = Field(default=0.1, gt=0)
+    compare_rate: float = Field(default=0.03, gt=0)
     """Learning rate of the queries and keys of both readings, as a multiple of the schedule's."""
 
     @model_validator(mode="after")
@@ -108,7 +108,7 @@ class ConnectionConfig:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that a body of these settings exercises."""
-        names = ["sentences", "facts", "slots", "first-reading", "step", "bound", "answer"]
+        names = ["sentences", "facts", "reading", "slots", "first-reading", "step", "norm", "bound", "answer", "independent"]
         names += ["reread"] if self.variant == "reread" else []
         names += ["avoid"] if self.variant == "reread" and self.avoid else []
         return tuple(f"connection.{name}" for name in names)
@@ -276,11 +276,8 @@ class Connection(Body):
         Spec: [training.weight-decay][].
         """
         linear = [module.get_parameter("weight") for module in self.modules() if isinstance(module, nn.Linear)]
-        return [
-            self.words.weight,
-            *linear,
-            *([self.get_parameter("connection")] if self.config.connection == "learned" else []),
-        ]
+        learned = [self.get_parameter("connection")] if self.config.connection == "learned" else []
+        return [self.words.get_parameter("weight"), *linear, *learned]
 
     def rates(self) -> dict[nn.Parameter, float]:
         """Queries and keys of both readings learn at a rate of their own.
@@ -329,7 +326,7 @@ class Connection(Body):
         read, reading = self.read(norms["asked"](slots + norms["question"](q)), norms["facts"](story.facts), missing)
         x, seen = self._normed("first", q + read), reading
         yield Slots(x, reading)
-        connection = bounded(self.connection) if config.connection == "learned" else self.connection
+        connection = self.held()
         for t in range(num_loops):
             z = connection @ slots + x + connection @ x
             reading = torch.zeros_like(reading)
@@ -340,6 +337,13 @@ class Connection(Body):
                 z, seen = z + read, seen + reading
             x = self._normed("step", z)
             yield Slots(x, reading)
+
+    def held(self) -> Annotated[Tensor, Float("N N")]:
+        """C within the bound; one that is not learned was drawn there.
+
+        Spec: [connection.bound][].
+        """
+        return bounded(self.connection) if self.config.connection == "learned" else self.connection
 
     def readout(self, story: Story, x: Annotated[Tensor, Float("B N D")]) -> Annotated[Tensor, Float("B D")]:
         """What the question reads from the slots.
@@ -403,7 +407,7 @@ def _with_connection(model: Connection, change: Callable[[Tensor], Tensor]) -> C
     """A copy whose matrix C is made of the model's own, which is within the bound."""
     copy = Connection(replace(model.config, connection="frozen")).to(model.device, model.slots.dtype)
     copy.load_state_dict(model.state_dict())
-    copy.connection = change(bounded(model.connection.detach()))
+    copy.connection = change(model.held().detach())
     return copy.train(model.training)
 
 

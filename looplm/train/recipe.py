@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from looplm.chosen import read_choice, write_choice
+from looplm.config import ModelConfig
 from looplm.errors import InputError
 from looplm.loop.halting import ByRole
 from looplm.models import body_of, read_settings
@@ -102,8 +103,9 @@ class Recipe:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of all clauses that a run of this recipe exercises, sorted."""
-        parts = (self.model, self.task, self.training, self.halting, *((self.gate,) if self.gate else ()))
-        return tuple(sorted({clause for part in parts for clause in part.clauses()}))
+        parts = (self.model, self.task, self.training, *((self.gate,) if self.gate else ()))
+        halting = self.halting.clauses() if isinstance(self.model, ModelConfig) else ("halting.fixed", "architecture.body")
+        return tuple(sorted({*halting, *(clause for part in parts for clause in part.clauses())}))
 
 
 def recipe_names() -> list[str]:

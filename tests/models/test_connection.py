@@ -26,8 +26,8 @@ def assert_close(one: Tensor, other: Tensor) -> None:
 
 
 @st.composite
-def models(draw: st.DrawFn, **fixed: Any) -> Connection:
-    drawn = {
+def models(draw: st.DrawFn, /, **fixed: Any) -> Connection:
+    drawn: dict[str, Any] = {
         "heads": draw(st.sampled_from([1, 2, 3])),
         "answer_heads": draw(st.sampled_from([1, 2])),
         "slots": draw(st.integers(1, 5)),
@@ -39,7 +39,14 @@ def models(draw: st.DrawFn, **fixed: Any) -> Connection:
         "centred": draw(st.booleans()),
         "connection_std": draw(st.sampled_from([0.02, 1.0])),
     }
-    sizes = {"vocab_size": VOCABULARY, "pad_id": PAD, "end_ids": ENDS, "width": 12, "max_words": 4, "max_facts": 5}
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "pad_id": PAD,
+        "end_ids": ENDS,
+        "width": 12,
+        "max_words": 4,
+        "max_facts": 5,
+    }
     torch.manual_seed(draw(st.integers(0, 99)))
     model = Connection(ConnectionConfig(**sizes | drawn | fixed)).double().eval()
     for norm in model.norms.values():
@@ -83,7 +90,7 @@ class Oracle:
         read, seen = self.read("read", self.norm("asked", H + q_normed), self.norm("facts", f), config.heads, none)
         X = q + read
         X = self.norm("first", X) if config.norm == "layer" else X
-        C = spec.bounded(w["connection"])
+        C = w["connection"]
         states, logits = [X], []
         for t in range(steps):
             Z = spec.step(H, X, C)
@@ -181,7 +188,7 @@ def test_at_the_bound_only_the_direction_counts(n: int, seed: int) -> None:
 @pytest.mark.spec("connection.collapses")
 @given(models(variant="pure", norm="none"), stories, st.integers(1, 6))
 def test_any_number_of_steps_is_one_step_with_another_matrix(model: Connection, story: Any, steps: int) -> None:
-    held = bounded(model.connection.detach())
+    held = model.held().detach()
     other = collapsed(held, steps)
     assert_close(other, spec.collapsed(held, steps))
     first, *_, last = model.steps(model.story(tokens_of([story])), steps)
@@ -202,7 +209,7 @@ def test_ablations_take_one_part_away_and_nothing_else(model: Connection, story:
     zero, drawn = (ABLATIONS[name](model).connection for name in ("no-connection", "random-connection"))
     assert not zero.any()
     assert float(torch.linalg.matrix_norm(drawn, 2)) == pytest.approx(1)
-    shuffled, held = ABLATIONS["shuffled-connection"](model).connection, bounded(model.connection.detach())
+    shuffled, held = ABLATIONS["shuffled-connection"](model).connection, model.held().detach()
     assert_close(shuffled.flatten().sort().values, held.flatten().sort().values)
     weights = model.state_dict() | {"connection": held}
     pure = Connection(replace(model.config, variant="pure", connection="frozen")).double().eval()

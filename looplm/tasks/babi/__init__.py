@@ -28,7 +28,7 @@ class Babi:
     """
 
     path: str = ""
-    """A folder, tar archive or file; a relative path is taken from the current directory. A trained model goes on without it."""
+    """A folder, tar archive or file, from the current directory on if relative. A trained model goes on without it."""
     number: int = Field(default=16)
     """Of the task."""
     edition: str = "en-10k"
@@ -99,16 +99,26 @@ class Babi:
 
         Spec: [tasks.held-out][], [reasoning.split][].
         """
-        if name not in self.suites:
-            raise InputError(f"there is no test set {name!r} of bAbI; there is: {self.part}.")
         if size != self.number:
             raise InputError(f"the size of a test set is the number of the task, {self.number}: got {size}.")
+        return self._collate(self.questions(name, count, seed))
+
+    def questions(self, name: str, count: int, seed: int) -> list[Question]:
+        """Those of a test set, with their answers and supporting facts.
+
+        Raises:
+            InputError: as for the test set.
+
+        Spec: [reasoning.supporting][].
+        """
+        if name not in self.suites:
+            raise InputError(f"there is no test set {name!r} of bAbI; there is: {self.part}.")
         check_count(count)
         questions = self._questions[name]
         if count > len(questions):
             raise InputError(f"the stories for {name} have {len(questions):,} questions: got {count:,}; ask for fewer.")
-        order = torch.randperm(len(questions), generator=Draw(seed, "test", size).generator())
-        return self._collate([questions[i] for i in order[:count].tolist()])
+        order = torch.randperm(len(questions), generator=Draw(seed, "test", self.number).generator())
+        return [questions[i] for i in order[:count].tolist()]
 
     def prompt(self, text: str) -> Prompt:
         """A story and its question, sentences closed by `.` and the question by `?`.

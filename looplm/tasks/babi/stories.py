@@ -15,7 +15,7 @@ TASKS = range(1, 21)
 PARTS = 10
 """Of the stories of a file: one is for testing, one for validation, the others for training."""
 _WORD = re.compile(r"[a-z0-9']+")
-_FORMAT = "each line is `NUMBER SENTENCE` or `NUMBER QUESTION<tab>ANSWER<tab>NUMBERS OF FACTS`, and numbers count from 1 in each story"
+_FORMAT = "lines `NUMBER SENTENCE` or `NUMBER QUESTION<tab>ANSWER<tab>NUMBERS OF FACTS`, numbered from 1 in each story"
 
 
 @dataclass(frozen=True)
