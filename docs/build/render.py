@@ -11,6 +11,7 @@ from typing import Any
 import claims
 import clauses
 import terms
+from controls import controls_table
 from hardware_tables import hardware
 
 from looplm.errors import InputError
@@ -113,6 +114,12 @@ def results(name: str, language: str) -> str:
     table = _table(*comparison_table(own, controls), language)
     names = ", ".join(f"`{preset}`" for preset in work_not_counted([*own, *controls]))
     return f"{table}\n\n{_NO_WORK[language].format(names=names)}" if names else table
+
+
+def controls(name: str, language: str) -> str:
+    """A line for a recipe and for each of its controls, of a summary that `looplm controls` wrote."""
+    path = resource("docs/data") / f"{name}.json"
+    return controls_table(path, name, language) if path.is_file() else _NO_RESULTS[language].format(name=name)
 
 
 def fixed(name: str, language: str) -> str:
@@ -308,6 +315,7 @@ def changelog(_: str, language: str) -> str:
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
     "fixed": fixed,
+    "controls": controls,
     "matrix": matrix,
     "tests": tests,
     "modules": modules,

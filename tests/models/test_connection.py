@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from looplm.errors import InputError
+from looplm.layers.slots import bounded, collapsed
 from looplm.loop.halting.fixed import Fixed
 from looplm.models import build_model
-from looplm.models.connection import ABLATIONS, Connection, ConnectionConfig, bounded, collapsed
+from looplm.models.connection import ABLATIONS, Connection, ConnectionConfig
 from looplm.settings import parse
 from looplm.spec import oracle
 
