@@ -6,13 +6,20 @@ import torch
 from torch import Tensor
 
 from looplm.errors import InputError
-from looplm.loop.halting import HaltingRule
+from looplm.loop.halting import ByRole, HaltingRule, name_of
+from looplm.loop.halting.fixed import Fixed
 from looplm.models.body import Body
 from looplm.shapes import Bool, Float, Int
 
 
 class WholeThinking:
-    """Rows that think to their end in one advance; no token can be appended."""
+    """Rows that think to their end in one advance; no token can be appended.
+
+    Raises:
+        InputError: if the rule is another than `fixed`, or new tokens are wanted.
+
+    Spec: [architecture.body][].
+    """
 
     def __init__(
         self,
@@ -24,6 +31,12 @@ class WholeThinking:
         answer: Annotated[Tensor, Bool("B T")] | None = None,
         room: int = 0,
     ) -> None:
+        rules = ByRole.of(halting)
+        if not (isinstance(rules.answer, Fixed) and isinstance(rules.prompt, Fixed)):
+            raise InputError(
+                f"the body {model.config.body!r} halts after a fixed number of loops: got {name_of(rules.answer)!r} and, for "
+                f"the prompt, {name_of(rules.prompt)!r}; use the halting rule 'fixed' for both."
+            )
         if room:
             raise InputError(f"the body {model.config.body!r} answers in place: it writes no new tokens.")
         self._model, self._asked = model, (tokens, halting, real, answer)

@@ -58,6 +58,8 @@ class Execution:
         if self.compile:
             looped(model, "compiling").block.compile()
         if self.recompute:
+            if not model.blocks():
+                raise InputError(f"the body {model.config.body!r} has no layers to compute again: leave `--recompute` out.")
             for layer in model.blocks():  # an attribute of the instance, in front of the class's method
                 layer.forward = partial(_computed_again, layer.forward)
         if self.recompute_loops:

@@ -113,7 +113,8 @@ def test_a_body_from_elsewhere_trains_and_is_loaded_again(
     assert main(["train", "mine.toml", "--out", "run"]) == 0
     assert main(["eval", "run", "--n", "5"]) == 0
     capsys.readouterr()
-    assert main(["eval", "run", "--n", "5", "--halting", "two-equal-argmaxes"]) in (0, 2)
+    assert main(["eval", "run", "--n", "5", "--halting", "two-equal-argmaxes"]) == 2
+    assert "halts after a fixed number of loops: got 'two-equal-argmaxes'" in capsys.readouterr().err
 
 
 @pytest.mark.spec("architecture.body")

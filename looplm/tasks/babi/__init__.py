@@ -83,13 +83,13 @@ class Babi:
         """
         questions = self._questions["training"]
         which = (draw.of("which").uniform(rows, 1)[:, 0] * len(questions)).long()
-        return self._collate([questions[i] for i in which.tolist()])
+        return self.collate([questions[i] for i in which.tolist()])
 
     def longest(self) -> Batch:
         """The longest story that training draws, with its question; a mark for each where there is no file."""
         if not self.path:
             return collate([[FACT_END, QUESTION_END]], [PAD])
-        return self._collate([max(self._questions["training"], key=lambda question: len(self._tokens(question)))])
+        return self.collate([max(self._questions["training"], key=lambda question: len(self._tokens(question)))])
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Questions of held-out stories of task `size`, each at most once.
@@ -101,7 +101,7 @@ class Babi:
         """
         if size != self.number:
             raise InputError(f"the size of a test set is the number of the task, {self.number}: got {size}.")
-        return self._collate(self.questions(name, count, seed))
+        return self.collate(self.questions(name, count, seed))
 
     def questions(self, name: str, count: int, seed: int) -> list[Question]:
         """Those of a test set, with their answers and supporting facts.
@@ -191,7 +191,8 @@ class Babi:
             ids += [*(self._id_of[word] for word in sentence), end]
         return ids
 
-    def _collate(self, questions: Sequence[Question]) -> Batch:
+    def collate(self, questions: Sequence[Question]) -> Batch:
+        """Questions as a model reads them, with their answers."""
         return collate([self._tokens(q) for q in questions], [self._id_of[q.answer] for q in questions])
 
 

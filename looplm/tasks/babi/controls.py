@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import multimode
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ RULE_TASK = 16
 def with_controls(
     runs: Sequence[Path], data: Path | None = None, on_message: Callable[[str], None] = lambda message: None
 ) -> Iterator[Result]:
-    """The results of runs as they were written, each followed by those of its ablations, and last the rule's.
+    """The results of runs, with what they read, each followed by those of its ablations, and last the rule's.
 
     Runs of other recipes than the first one's are controls themselves, and stand as they are.
 
@@ -41,13 +42,37 @@ def with_controls(
     models = [(run, _load(run, data)) for run in runs]
     first = models[0][1]
     for run, trained in models:
-        yield from read_summary(run)["results"]
-        if trained.recipe.name == first.recipe.name and isinstance(trained.model, Connection):
+        (own,) = read_summary(run)["results"]
+        if not isinstance(trained.model, Connection):
+            yield own
+            continue
+        yield own | {"readings": readings(trained.model, trained)}
+        if trained.recipe.name == first.recipe.name:
             for name, ablate in ABLATIONS.items():
                 on_message(f"{run}: {name}")
                 yield _tested(replace(trained, model=ablate(trained.model)), name)
     if isinstance(first.recipe.task, Babi) and first.recipe.task.number == RULE_TASK:
         yield _by_rule(first)
+
+
+@torch.no_grad()
+def readings(model: Connection, trained: Trained) -> list[list[float]]:
+    """The share of each reading, the mean over slots and test questions, that goes to each fact that is needed.
+
+    Readings in their order, facts in the order in which the file names them; questions that need another number of facts
+    than most are left out.
+
+    Spec: [reasoning.supporting][].
+    """
+    recipe, task = trained.recipe, trained.recipe.task
+    assert isinstance(task, Babi), "it was loaded as one"
+    asked = task.questions(task.part, recipe.evaluation.problems_per_cell, TEST_SEED)
+    wanted = multimode([len(question.supporting) for question in asked])[0]
+    kept = [question for question in asked if len(question.supporting) == wanted]
+    needed = torch.tensor([question.supporting for question in kept])[:, None]  # [B, 1, needed]
+    steps = model.steps(model.story(task.collate(kept).tokens), recipe.halting.max_loops)
+    shares = [slots.reading.gather(2, needed.expand(-1, slots.reading.shape[1], -1)).mean((0, 1)) for slots in steps]
+    return [[round(share, 6) for share in each.tolist()] for each in shares]
 
 
 def _load(run: Path, data: Path | None) -> Trained:

@@ -15,13 +15,18 @@ from hypothesis import strategies as st
 from looplm.cli import main
 from looplm.draws import Draw
 from looplm.errors import InputError
+from looplm.models import build_model
+from looplm.models.connection import Connection
+from looplm.runs.checkpoint import Trained
 from looplm.settings import as_table, parse
 from looplm.spec import oracle
 from looplm.tasks.babi import PAD, Babi, parse_question, text_of
+from looplm.tasks.babi.controls import readings
 from looplm.tasks.babi.simulate import simulate
 from looplm.tasks.babi.stories import Question, latest_of_its_kind, part_of, questions_of, words_of
 from looplm.tasks.babi.stories import parse as read_stories
 from looplm.train.recipe import load_recipe, read_recipe
+from looplm.train.trainer import Trainer
 
 spec = oracle("reasoning")
 NAME = "qa16_simulated_train.txt"
@@ -246,6 +251,9 @@ def test_from_stories_to_a_table_of_controls(
     assert presets == ["babi-16", *cut, "babi-16", *cut, "babi-16-pure", "babi-16-latest-animal"]
     assert found[-1]["cells"][0]["accuracy"] == 1
     assert all(result["cells"][0]["n"] == 20 for result in found)
+    shares = torch.tensor([result["readings"] for result in found if result["preset"] == "babi-16"])
+    assert shares.shape == (2, 3, 3)
+    assert bool((shares >= 0).all()) and bool((shares.sum(2) <= 1.001).all())
     assert str(tmp_path) not in Path("all.json").read_text()
     assert main(["report", "all.json"]) == 0
     capsys.readouterr()
@@ -292,3 +300,37 @@ def test_the_vocabulary_goes_with_the_recipe(file: Path) -> None:
 
     assert len(parse_recipe(table, "test", trained=True).task.vocabulary) == len(recipe.task.vocabulary)
     assert read_recipe("babi-16").task.vocabulary.symbols == ("<pad>", ".", "?")
+
+
+@pytest.mark.spec("reasoning.supporting")
+def test_readings_are_the_shares_of_the_needed_facts(file: Path) -> None:
+    recipe = load_recipe("babi-16", {"task": {"path": str(file)}, "evaluation": {"problems_per_cell": 9}})
+    model = build_model(recipe.model).eval()
+    assert isinstance(model, Connection)
+    task = recipe.task
+    assert isinstance(task, Babi)
+    asked = task.questions("test", 9, 1)
+    wanted = torch.zeros(3, 3)
+    for question in asked:
+        for reading, slots in enumerate(model.steps(model.story(task.collate([question]).tokens), 2)):
+            for place, fact in enumerate(question.supporting):
+                wanted[reading, place] += slots.reading[0, :, fact].mean() / len(asked)
+    torch.testing.assert_close(torch.tensor(readings(model, Trained(model, recipe))), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.spec("training.rates", "training.resume")
+def test_training_goes_on_to_the_same_bits_and_keeps_its_rates(file: Path) -> None:
+    changes = {"task": {"path": str(file)}, "evaluation": {"problems_per_cell": 9}, "training": {"batch_size": 4, "steps": 6}}
+    recipe = load_recipe("babi-16", changes)
+    whole, begun, resumed = (Trainer(recipe, 3) for _ in range(3))
+    for _ in range(4):
+        done = whole.step()
+    for _ in range(2):
+        begun.step()
+    resumed.load_state_dict(begun.state_dict())
+    for _ in range(2):
+        resumed.step()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    rates = {group["share"]: group["lr"] for group in whole.optimizer.param_groups}
+    assert rates == {1.0: done.learning_rate, 0.03: done.learning_rate * 0.03}
