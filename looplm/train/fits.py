@@ -1,8 +1,8 @@
 """Whether the parts of a recipe fit each other: whatever can be refused before step 1 is refused here."""
 
 import itertools
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from looplm.config import ModelConfig
@@ -39,11 +39,7 @@ def unusable(recipe: "Recipe") -> Iterator[str]:
         yield from _of_batch(drawn, task.vocabulary, "a training batch")
     except InputError as error:
         yield f"a training batch cannot be drawn: {str(error).rstrip('.')}"
-    if not isinstance(recipe.model, ModelConfig):
-        try:
-            recipe.model.check(task.longest().tokens)
-        except InputError as error:
-            yield str(error).rstrip(".")
+    yield from _too_much(recipe.model, task.longest)
     yield from _too_long(task.longest().tokens.shape[1], room, "training has texts", "`model.max_positions`")
     tested, smallest = recipe.evaluation, min(recipe.evaluation.sizes)
     wanted = []
@@ -58,10 +54,21 @@ def unusable(recipe: "Recipe") -> Iterator[str]:
         make: Any = _suite if _hashes(task) else _suite.__wrapped__
         mistakes, width = make(task, name, size, count, seed)
         yield from mistakes
+        if not mistakes:
+            yield from _too_much(recipe.model, partial(task.suite, name, size, count, seed))
         longest = max(longest, (width, name, size))
     width, name, size = longest
     yield from _too_long(width, room, f"the test set {name} of size {size} has texts", "`evaluation.sizes` to what fits")
     yield from _of_example(task, room)
+
+
+def _too_much(model: Any, make: Callable[[], Batch]) -> Iterator[str]:
+    """What another body than ours could not read."""
+    if not isinstance(model, ModelConfig):
+        try:
+            model.check(make().tokens)
+        except InputError as error:
+            yield str(error).rstrip(".")
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,6 @@
 """bAbI: questions about short stories, twenty tasks by number; the answer is read at the end of the question."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -86,10 +86,15 @@ class Babi:
         return self.collate([questions[i] for i in which.tolist()])
 
     def longest(self) -> Batch:
-        """The longest story that training draws, with its question; a mark for each where there is no file."""
+        """The stories with most tokens, most facts and the longest sentence that training draws; without a file, two marks."""
         if not self.path:
             return collate([[FACT_END, QUESTION_END]], [PAD])
-        return self.collate([max(self._questions["training"], key=lambda question: len(self._tokens(question)))])
+        measures: tuple[Callable[[Question], int], ...] = (
+            lambda question: len(self._tokens(question)),
+            lambda question: len(question.facts),
+            lambda question: max(map(len, (*question.facts, question.words))),
+        )
+        return self.collate([max(self._questions["training"], key=measure) for measure in measures])
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Questions of held-out stories of task `size`, each at most once.

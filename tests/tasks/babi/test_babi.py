@@ -280,6 +280,7 @@ def test_from_stories_to_a_table_of_controls(
         ({"training": {"restart_share": 0.5}}, "the body 'connection' knows no `training.restart_share`"),
         ({"training": {"state_noise": 0.5}}, "the body 'connection' knows no `training.state_noise`"),
         ({"model": {"max_facts": 3}}, "`model.max_facts` is 3, but a story has 9 facts"),
+        ({"model": {"max_words": 3}}, "`model.max_words` is 3, but a sentence has 4 words"),
         ({"model": {"layers": 3}}, "`model.layers`: unknown .*; allowed|did you mean"),
         ({"model": {"body": "conection"}}, "there is no body 'conection'; did you mean connection"),
     ],
