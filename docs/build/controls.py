@@ -1,7 +1,8 @@
-"""The table of a summary that `looplm controls` wrote: one line for the recipe and for each of its controls."""
+"""The tables of a summary that `looplm controls` wrote: accuracy of a recipe and its controls, and what its slots read."""
 
 from math import floor
 from pathlib import Path
+from statistics import fmean
 
 from looplm.runs.results import as_markdown, groups_of, pooled_cells, read_summary, sets_of
 
@@ -22,6 +23,12 @@ _NAMES = {
 }
 
 
+_READINGS = {
+    "en": ["reading", "the asked one's kind", "another of that kind", "its colour"],
+    "ko": ["읽기", "질문한 것의 종", "같은 종의 다른 것", "그 색"],
+}
+
+
 def controls_table(path: Path, name: str, language: str) -> str:
     """Accuracy of each group, seeds pooled.
 
@@ -38,3 +45,13 @@ def controls_table(path: Path, name: str, language: str) -> str:
         numbers = [*shares, f"{cell['n']:,}", str(cell["seeds"])]
         rows.append([_NAMES[control][language], *numbers])
     return as_markdown(_HEADER[language], rows)
+
+
+def readings_table(path: Path, name: str, language: str) -> str:
+    """How much of each reading goes to each needed fact, in percent: the mean over slots, questions and seeds."""
+    found = [result["readings"] for result in groups_of(read_summary(path)["results"])[name]]
+    rows = []
+    for number, shares in enumerate(zip(*found, strict=True), 1):
+        means = [fmean(seed) for seed in zip(*shares, strict=True)]
+        rows.append([str(number), *(f"{100 * mean:.0f}" for mean in means)])
+    return as_markdown([f"{column}, %" if place else column for place, column in enumerate(_READINGS[language])], rows)

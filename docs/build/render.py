@@ -11,7 +11,7 @@ from typing import Any
 import claims
 import clauses
 import terms
-from controls import controls_table
+from controls import controls_table, readings_table
 from hardware_tables import hardware
 
 from looplm.errors import InputError
@@ -116,10 +116,14 @@ def results(name: str, language: str) -> str:
     return f"{table}\n\n{_NO_WORK[language].format(names=names)}" if names else table
 
 
-def controls(name: str, language: str) -> str:
-    """A line for a recipe and for each of its controls, of a summary that `looplm controls` wrote."""
-    path = resource("docs/data") / f"{name}.json"
-    return controls_table(path, name, language) if path.is_file() else _NO_RESULTS[language].format(name=name)
+def _of_controls(table: Callable[[Path, str, str], str]) -> Callable[[str, str], str]:
+    """A table of a summary that `looplm controls` wrote."""
+
+    def render(name: str, language: str) -> str:
+        path = resource("docs/data") / f"{name}.json"
+        return table(path, name, language) if path.is_file() else _NO_RESULTS[language].format(name=name)
+
+    return render
 
 
 def fixed(name: str, language: str) -> str:
@@ -315,7 +319,8 @@ def changelog(_: str, language: str) -> str:
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
     "fixed": fixed,
-    "controls": controls,
+    "controls": _of_controls(controls_table),
+    "readings": _of_controls(readings_table),
     "matrix": matrix,
     "tests": tests,
     "modules": modules,

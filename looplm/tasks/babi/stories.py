@@ -72,7 +72,7 @@ def parse(text: str, where: str) -> list[Story]:
     Raises:
         InputError: if a line is not of the format, or a story has no question; with the line.
 
-    Spec: [reasoning.format][], [reasoning.supporting][], [reasoning.refused][].
+    Spec: [reasoning.format][], [reasoning.words][], [reasoning.supporting][], [reasoning.refused][].
     """
     lines: list[list[tuple[int, str, str]]] = []
     for number, line in enumerate(text.splitlines(), 1):
