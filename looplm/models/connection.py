@@ -188,7 +188,7 @@ class Connection(Body):
             self.register_buffer("connection", drawn)
         self.read = Reading(width, config.heads, config.compare_gain)
         self.read_answer = Reading(width, config.answer_heads, gain=2.0)
-        names = ["question", "asked", "facts", "state", "answered", "out"]
+        names = ["question", "asked", "facts", "answered", "out"]
         if config.variant == "reread":
             self.reread = Reading(width, config.heads, config.compare_gain, config.reread_gain)
             self.signals = nn.Parameter(0.1 * torch.randn(config.step_signals, width))

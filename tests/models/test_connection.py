@@ -231,6 +231,14 @@ def test_thinking_gives_what_training_gives_and_counts_its_steps(model: Connecti
     assert torch.equal(thoughts.loops_taken, steps * answer.long())
 
 
+@pytest.mark.parametrize("variant", ["pure", "reread"])
+def test_every_parameter_is_used(variant: Any) -> None:
+    sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_id": PAD, "end_ids": ENDS, "width": 12}
+    model = Connection(ConnectionConfig(**sizes, variant=variant))
+    model.logits(list(model.states(tokens_of([[[3, 4], [4], [5]]]), 2))[-1]).square().sum().backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
 @pytest.mark.spec("training.rates", "training.weight-decay")
 def test_what_compares_learns_at_its_own_rate() -> None:
     from looplm.train.config import TrainingConfig
