@@ -106,6 +106,10 @@ class Body(nn.Module, ABC):
             noise: adds noise to the state after each loop; by default there is none.
         """
 
+    def forward(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int) -> Annotated[Tensor, Float("L B T V")]:
+        """The logits after each of so many loops."""
+        return torch.stack([self.logits(h) for h in self.states(tokens, num_loops)])
+
     def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: Noise | None = None) -> State:
         """The state after `num_loops` loops, to start another pass from."""
         *_, h = self.states(tokens, num_loops, noise=noise)
