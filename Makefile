@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel prefix-sums studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums babi studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -14,6 +14,7 @@ help:
 	@echo "make results    train all seeds and controls anew, and measure them (about an hour)"
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
 	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
+	@echo "make babi DATA=DIR  the Connection Transformer on task 16 of bAbI: 5 seeds and controls (about 20 minutes)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -125,6 +126,19 @@ $(PREFIX_FIXED): $(STUDY)/prefix-fixed-%.json:
 
 $(PREFIX_CONTROLS:=.json):
 	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 200 200 50 --seed 2 --out $@
+
+# The Connection Transformer on task 16 of bAbI, from the official files in the folder or archive DATA.
+BABI := $(foreach seed,$(SEEDS),$(STUDY)/babi-16-$(seed))
+BABI_CONTROLS := $(foreach control,no-connection frozen pure,$(foreach seed,$(SEEDS),$(STUDY)/babi-16-$(control)-$(seed)))
+
+babi: $(INSTALLED)
+	$(MAKE) -j2 $(BABI) $(BABI_CONTROLS)
+	rm -f docs/data/babi-16.json
+	$(BIN)/looplm controls $(BABI) $(BABI_CONTROLS) --out docs/data/babi-16.json
+
+$(BABI) $(BABI_CONTROLS):
+	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) --data $(DATA) \
+		--seed $(lastword $(subst -, ,$(@F))) --out $@
 
 vectors: $(INSTALLED)
 	$(BIN)/looplm conform --write tests/vectors

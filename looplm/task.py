@@ -29,6 +29,8 @@ class Vocabulary:
     """Ends an answer."""
     unknown: int | None = None
     """Says "not known yet", where answers are given in place."""
+    ends: tuple[int, ...] = ()
+    """Ids of tokens that end a sentence."""
     places: tuple[int, ...] = ()
     """Ids of tokens that stand in runs, in which each has a place: its index, from 1."""
 

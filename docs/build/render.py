@@ -11,6 +11,7 @@ from typing import Any
 import claims
 import clauses
 import terms
+from controls import controls_table, readings_table
 from hardware_tables import hardware
 from speed_tables import claims_table, gpu_table
 
@@ -114,6 +115,16 @@ def results(name: str, language: str) -> str:
     table = _table(*comparison_table(own, controls), language)
     names = ", ".join(f"`{preset}`" for preset in work_not_counted([*own, *controls]))
     return f"{table}\n\n{_NO_WORK[language].format(names=names)}" if names else table
+
+
+def _of_controls(table: Callable[[Path, str, str], str]) -> Callable[[str, str], str]:
+    """A table of a summary that `looplm controls` wrote."""
+
+    def render(name: str, language: str) -> str:
+        path = resource("docs/data") / f"{name}.json"
+        return table(path, name, language) if path.is_file() else _NO_RESULTS[language].format(name=name)
+
+    return render
 
 
 def fixed(name: str, language: str) -> str:
@@ -309,6 +320,8 @@ def changelog(_: str, language: str) -> str:
 _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "results": results,
     "fixed": fixed,
+    "controls": _of_controls(controls_table),
+    "readings": _of_controls(readings_table),
     "matrix": matrix,
     "tests": tests,
     "modules": modules,

@@ -61,7 +61,8 @@ def rehearse(
     """Training steps on random tokens, as the trainer makes them, one each time the iterator is asked."""
     generator = torch.Generator().manual_seed(0)
     execution = Execution(parts=setting.parts, dtype=setting.dtype, recompute=setting.recompute, compile=compiled)
-    model = execution.prepare(build_model(workload.model).to(device))
+    model = build_model(workload.model).to(device)
+    execution.prepare(model)
     config, plan = TrainingConfig(), LoopPlan(workload.num_loops, workload.first_read)
     optimizer, shape = make_optimizer(model, config), (setting.rows * setting.parts, workload.context_tokens)
     while True:

@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from looplm.loop.halting import HaltingRule, loops_that_run_out
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import is_looped
 from looplm.shapes import Bool, Float, Int
 from looplm.task import Batch, Task
 from looplm.think.batched import Thinking
+from looplm.think.whole import WholeThinking
 
 _SCORES_PER_BATCH = 1_000_000
 """Pairs of tokens of a row that are held at once; keeps memory flat over lengths."""
@@ -87,7 +89,7 @@ class Attempts:
 
 
 @torch.no_grad()
-def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_loss: bool = False) -> Attempts:
+def exact_match(model: Body, problems: Batch, halting: HaltingRule, *, with_loss: bool = False) -> Attempts:
     """Which problems a model solves.
 
     An answer that is written token after token stands in the text (teacher forcing), and every token of it is predicted
@@ -104,10 +106,16 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
     made: list[tuple[Tensor, ...]] = []
     began = time.perf_counter()
     width = problems.tokens.shape[1]
-    tokens = _TOKENS_PER_BATCH if model.positions.sparse_from < math.inf else 0
+    sparse = is_looped(model) and model.positions.sparse_from < math.inf
+    tokens = _TOKENS_PER_BATCH if sparse else 0
     for part in problems.parts(max(1, _SCORES_PER_BATCH // width**2, tokens // width)):
         part = part.to(model.device)
-        thinking = Thinking(model, part.tokens, halting, real=part.real, answer=part.scored)
+        asked: Any = {"real": part.real, "answer": part.scored}
+        thinking = (
+            Thinking(model, part.tokens, halting, **asked)
+            if is_looped(model)
+            else WholeThinking(model, part.tokens, halting, **asked)
+        )
         while bool(thinking.running.any()):
             thinking.advance()
         width = part.tokens.shape[1]
@@ -119,7 +127,7 @@ def exact_match(model: LoopLM, problems: Batch, halting: HaltingRule, *, with_lo
     return Attempts(right, mean, most, work, time.perf_counter() - began, out, *loss)
 
 
-def _nats(model: LoopLM, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
+def _nats(model: Body, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
     """Mean cross-entropy of each problem's scored tokens, read from these states."""
     nats = torch.zeros(problems.scored.shape, device=states.device)
     logits = model.logits(states[problems.scored]).float()
@@ -135,7 +143,7 @@ def solved(guess: Annotated[Tensor, Int("N T")], problems: Batch) -> Annotated[T
     return ((guess == problems.targets) | ~problems.scored).all(1)
 
 
-def solved_after_each_loop(model: LoopLM, problems: Batch, halting: HaltingRule) -> Annotated[Tensor, Bool("L N")]:
+def solved_after_each_loop(model: Body, problems: Batch, halting: HaltingRule) -> Annotated[Tensor, Bool("L N")]:
     """What would be right if the answer were read after loop l; under this rule its tokens all run `max_loops` loops."""
     parts = []
     for part in problems.parts(_ROWS_THAT_ALL_THINK):
@@ -166,7 +174,7 @@ def make_cell(name: str, size: int, attempts: Attempts) -> Cell:
 
 
 def evaluate(
-    model: LoopLM,
+    model: Body,
     task: Task,
     sizes: Sequence[int],
     problems_per_cell: int | Callable[[int], int],

@@ -6,15 +6,15 @@ h_l  = norm(block(inject(h_{l-1}, x0, l) + loop_signal(l)))    l = 1..num_loops
 logits = head(h_l), tied to the embedding
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from looplm.config import ModelConfig
+from looplm.errors import InputError
 from looplm.layers.attention import Remember, View, attention_view, remember_nothing
 from looplm.layers.block import Block
 from looplm.layers.dropout import in_loop
@@ -24,37 +24,8 @@ from looplm.loop.cache import KVCache
 from looplm.loop.halting import HaltingRule, observe
 from looplm.loop.injection import LoopSignal, inject
 from looplm.loop.work import Offer
+from looplm.models.body import Body, Hook, Noise, State, Thoughts
 from looplm.shapes import Bool, Float, Int, Shape
-
-Hook = Callable[[int, Tensor], Tensor | None]
-"""Told the loop and the state after it, Float[B T D]; may give another state to go on with."""
-Noise = Callable[[int, Tensor], Tensor]
-"""Told the loop and the state after it, Float[B T D]; gives the state with noise added."""
-
-
-@dataclass(frozen=True)
-class Thoughts:
-    """What thinking about a chunk of tokens gave."""
-
-    h: Annotated[Tensor, Float("B T D")]
-    """Each token's state when it halted."""
-    logits: Annotated[Tensor, Float("B T V")]
-    """Read from that state: the scores of each next token."""
-    loops_taken: Annotated[Tensor, Int("B T")]
-    """Loops in which the token was active; 0 for padding."""
-    logits_per_loop: Annotated[Tensor, Float("L B T V")] | None = None
-    """For a trace: the logits after each loop; a halted token's no longer change."""
-    h_per_loop: Annotated[Tensor, Float("L B T D")] | None = None
-    """The same for the states."""
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a pass through the loop stands."""
-
-    h: Annotated[Tensor, Float("B T D")]
-    loops: int
-    """Loops run so far."""
 
 
 def columns(tokens: Annotated[Tensor, Shape("B T")], after: int = 0) -> Annotated[Tensor, Int("B T")]:
@@ -62,11 +33,14 @@ def columns(tokens: Annotated[Tensor, Shape("B T")], after: int = 0) -> Annotate
     return torch.arange(after, after + tokens.shape[1], device=tokens.device).expand_as(tokens)
 
 
-class LoopLM(nn.Module):
+class LoopLM(Body):
     """A looped language model: one block of weights, any number of loops.
 
     Spec: [architecture.loop][], [architecture.shared-block][], [architecture.any-loops][].
     """
+
+    settings = ModelConfig
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -130,11 +104,6 @@ class LoopLM(nn.Module):
         """
         states = self.states(tokens, num_loops, start, noise)
         return torch.stack([self.logits(h) for l, h in enumerate(states, 1) if l >= first_read])
-
-    def settle(self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, noise: Noise | None = None) -> State:
-        """The state after `num_loops` loops from 0, to start another pass from."""
-        *_, h = self.states(tokens, num_loops, noise=noise)
-        return State(h, num_loops)
 
     def states(
         self, tokens: Annotated[Tensor, Int("B T")], num_loops: int, start: State | None = None, noise: Noise | None = None
@@ -285,3 +254,26 @@ class LoopLM(nn.Module):
             return Thoughts(h, logits, loops_taken)
         kept_logits, kept_h = (torch.stack(kept) for kept in zip(*per_loop, strict=True))
         return Thoughts(h, logits, loops_taken, kept_logits, kept_h)
+
+
+def is_looped(model: Body) -> TypeGuard[LoopLM]:
+    """Whether a model is looped or static, compiled or not."""
+    return isinstance(getattr(model, "_orig_mod", model), LoopLM)
+
+
+def looped(model: Body, what: str) -> LoopLM:
+    """The model, if it is looped or static.
+
+    Args:
+        model: of any body.
+        what: can be done with these two alone, as the subject of a sentence.
+
+    Raises:
+        InputError: if it is another body.
+    """
+    if not is_looped(model):
+        raise InputError(f"{what} needs a body 'looped' or 'static': got {model.config.body!r}.")
+    return model
+
+
+CHOICE = LoopLM

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from looplm.errors import InputError
 from looplm.files import draft_of, to_json, write_file
 from looplm.models import build_model
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
 from looplm.resources import asset
 from looplm.settings import as_table
 from looplm.train.optimizer import MOMENTS
@@ -39,7 +39,7 @@ _PROGRESS_OF = {"steps": int, "tokens": int, "elapsed_s": float, "scaler": dict}
 class Trained:
     """A model, what it was trained as, and where it comes from."""
 
-    model: LoopLM
+    model: Body
     recipe: Recipe
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -243,7 +243,7 @@ def _places(path: Path) -> tuple[Path, Path]:
     return path / "checkpoint", path
 
 
-def _check_weights(weights: Mapping[str, Tensor], model: LoopLM, path: Path) -> None:
+def _check_weights(weights: Mapping[str, Tensor], model: Body, path: Path) -> None:
     """Refuse weights that are not all those of the model, in its shapes, in one number format, and finite."""
     wanted = {name: list(tensor.shape) for name, tensor in plain_weights(model).items()}
     given = {name: list(tensor.shape) for name, tensor in weights.items()}

@@ -24,7 +24,7 @@ from looplm.errors import InputError
 from looplm.evaluate.scores import Cell, evaluate
 from looplm.files import to_json, write_file
 from looplm.models import build_model
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
 from looplm.runs.checkpoint import Trained, load, save
 from looplm.runs.folder import RunFolder
 from looplm.runs.provenance import provenance
@@ -160,7 +160,7 @@ class _Stages:
         save(Trained(model.eval(), self.recipe, self.run.source() | facts), self.path / "checkpoint")
         write_file(self.path / "metrics.csv", _csv(steps))
 
-    def _trained(self) -> LoopLM:
+    def _trained(self) -> Body:
         trainer = Trainer(self.recipe, self.seed, self.device, self.execution)
         self.run.restore(trainer, self.keeping.on_remark)
         self.run.goes_on(trainer.steps_done, self.source)
@@ -190,7 +190,7 @@ class _Stages:
                 tracker.finish()
         return trainer.model
 
-    def _train_gate(self, model: LoopLM) -> dict[str, Any]:
+    def _train_gate(self, model: Body) -> dict[str, Any]:
         """A gate's training is short: one that is stopped begins anew from the trained model."""
         self.keeping.on_message("training the gate")
         losses = []
@@ -261,7 +261,7 @@ def _read_cells(path: Path) -> list[Cell]:
         return []
 
 
-def _with_fresh_gate(run: Path, recipe: Recipe, seed: int) -> LoopLM:
+def _with_fresh_gate(run: Path, recipe: Recipe, seed: int) -> Body:
     """The model of a run without a gate, with a fresh gate."""
     taken = load(run).model
     with seeded(Draw(seed, "weights")):

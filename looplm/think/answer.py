@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from looplm.loop.halting import HaltingRule, bound_for_slots, loops_that_run_out
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
 from looplm.task import Prompt, Task
 from looplm.think.backends import Backend, begin, choose
 from looplm.think.generate import generate, pad_left
@@ -33,7 +33,7 @@ class Response:
 
 
 def respond(
-    model: LoopLM,
+    model: Body,
     task: Task,
     questions: Sequence[str],
     halting: HaltingRule,
@@ -80,7 +80,7 @@ def _length(prompt: Prompt) -> int:
     return len(prompt.tokens) + prompt.max_new_tokens
 
 
-def _after(model: LoopLM, task: Task, prompts: Sequence[Prompt], halting: HaltingRule, backend: Backend) -> _Made:
+def _after(model: Body, task: Task, prompts: Sequence[Prompt], halting: HaltingRule, backend: Backend) -> _Made:
     tokens, real = pad_left([prompt.tokens for prompt in prompts], task.vocabulary.pad)
     made = generate(
         model,
@@ -94,7 +94,7 @@ def _after(model: LoopLM, task: Task, prompts: Sequence[Prompt], halting: Haltin
     return list(zip(made.tokens, made.loops_taken, made.block_evaluations, strict=True))
 
 
-def _in_place(model: LoopLM, task: Task, prompts: Sequence[Prompt], halting: HaltingRule, backend: Backend) -> _Made:
+def _in_place(model: Body, task: Task, prompts: Sequence[Prompt], halting: HaltingRule, backend: Backend) -> _Made:
     """All slots at once; an answer ends with the first end mark, and the slots beyond it are not part of it."""
     tokens, real = pad_left([prompt.tokens for prompt in prompts], task.vocabulary.pad)
     width, stop = tokens.shape[1], task.vocabulary.stop

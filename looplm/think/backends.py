@@ -29,9 +29,11 @@ from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.loop.work import block_evaluations
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import LoopLM, is_looped, looped
 from looplm.shapes import Bool, Float, Int
 from looplm.think.batched import Thinking
+from looplm.think.whole import WholeThinking
 
 Backend = Literal["auto", "torch", "triton", "reference"]
 GRID_WINS = ("NVIDIA H200",)
@@ -93,7 +95,7 @@ class Choice:
     why: str = ""
 
 
-def choose(asked: Backend, model: LoopLM, halting: HaltingRule, beams: bool = False) -> Choice:
+def choose(asked: Backend, model: Body, halting: HaltingRule, beams: bool = False) -> Choice:
     """The backend that will run; with beams, one that can reorder them.
 
     Raises:
@@ -103,6 +105,10 @@ def choose(asked: Backend, model: LoopLM, halting: HaltingRule, beams: bool = Fa
     """
     if asked == "torch":
         return Choice("torch", "it was asked for")
+    if not is_looped(model):
+        if asked == "auto":
+            return Choice("torch", f"the kernels do not know the body {model.config.body!r}")
+        model = looped(model, f"the backend {asked!r}")
     problem = _problem_of_model(model) or ("" if _as_kernel_rule(halting) else "the kernels do not know this halting rule")
     if beams:
         problem = problem or "the kernels cannot reorder the beams of a search"
@@ -121,7 +127,7 @@ def choose(asked: Backend, model: LoopLM, halting: HaltingRule, beams: bool = Fa
 
 
 def begin(
-    model: LoopLM,
+    model: Body,
     tokens: Annotated[Tensor, Int("B T")],
     halting: HaltingRule,
     *,
@@ -131,6 +137,8 @@ def begin(
     backend: str = "torch",
 ) -> Thinker:
     """Rows that think on the backend of this name, as `choose` gave it; arguments as for Thinking."""
+    if not is_looped(model):
+        return WholeThinking(model, tokens, halting, real=real, answer=answer, room=room)
     if backend == "torch":
         return Thinking(model, tokens, halting, real=real, answer=answer, room=room)
     return KernelThinking(model, tokens, halting, real=real, answer=answer, room=room, backend=backend)

@@ -12,7 +12,8 @@ from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.layers.positions import LearnedPositions
 from looplm.loop.halting import HaltingRule, loops_that_run_out
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import LoopLM, looped
 from looplm.shapes import Bool, Int
 from looplm.think.backends import Backend, Choice, Thinker, begin, choose
 from looplm.think.batched import Thinking
@@ -50,7 +51,7 @@ class Generated:
 
 
 def generate(
-    model: LoopLM,
+    model: Body,
     prompts: Prompts,
     *,
     halting: HaltingRule,
@@ -129,7 +130,7 @@ def generate(
 
 
 def stream(
-    model: LoopLM,
+    model: Body,
     prompts: Prompts,
     *,
     halting: HaltingRule,
@@ -185,7 +186,7 @@ class _Drawing:
 
 @torch.inference_mode()
 def _begin(
-    model: LoopLM,
+    model: Body,
     prompts: Prompts,
     halting: HaltingRule,
     real: Tensor | None,
@@ -200,7 +201,7 @@ def _begin(
             raise InputError("`real` goes with a tensor of prompts; lists of ids are padded here.")
         prompts, real = (of.to(model.device) for of in pad_left(_listed(prompts, model.config.vocab_size), 0))
     real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
-    _check(model, prompts, real, drawing.ending.max_new_tokens)
+    _check(looped(model, "generation"), prompts, real, drawing.ending.max_new_tokens)
     if seeds is None:
         drawing.keys = [Draw(drawing.sampling.seed, f"sample/{row}" if row else "sample") for row in range(len(prompts))]
     else:

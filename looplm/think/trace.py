@@ -10,7 +10,7 @@ from torch import Tensor
 
 from looplm.errors import InputError
 from looplm.loop.halting import ByRole, HaltingRule, bound_for_slots, name_of
-from looplm.models.looped import Hook, LoopLM
+from looplm.models.body import Body, Hook
 from looplm.task import Task
 from looplm.think.answer import respond
 
@@ -71,7 +71,7 @@ def read_trace(path: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def trace_text(
-    model: LoopLM,
+    model: Body,
     task: Task,
     text: str,
     halting: HaltingRule,

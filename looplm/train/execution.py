@@ -18,7 +18,8 @@ from looplm.hardware.profile import Profile
 from looplm.hardware.setting import Setting, choose, generation_bytes, largest_generation_batch, refusal
 from looplm.hardware.units import human
 from looplm.hardware.workload import Workload
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import looped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +53,18 @@ class Execution:
         words += ["compiled"] * self.compile + [f"{self.workers} workers"] * bool(self.workers)
         return ", ".join(words)
 
-    def prepare(self, model: LoopLM) -> LoopLM:
+    def prepare(self, model: Body) -> Body:
         """The model, made to run so; its weights and their names stay the same."""
         if self.compile:
-            model.block.compile()
+            looped(model, "compiling").block.compile()
         if self.recompute:
+            if not model.blocks():
+                raise InputError(f"the body {model.config.body!r} has no layers to compute again: leave `--recompute` out.")
             for layer in model.blocks():  # an attribute of the instance, in front of the class's method
                 layer.forward = partial(_computed_again, layer.forward)
         if self.recompute_loops:
-            model.step = partial(_computed_again, model.step)  # type: ignore[method-assign]
+            plain = looped(model, "computing whole loops again")
+            plain.step = partial(_computed_again, plain.step)  # type: ignore[method-assign]
         return model
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
@@ -116,23 +120,24 @@ def limit_memory(profile: Profile, device: torch.device) -> None:
         torch.mps.set_per_process_memory_fraction(profile.use.memory_share)
 
 
-def with_products(model: LoopLM, profile: Profile) -> LoopLM:
+def with_products(model: Body, profile: Profile) -> Body:
     """A model that generates in the profile's number format, compiled if it says so.
 
     Spec: [hardware.obeyed][].
     """
     model = model.to(torch.bfloat16 if profile.use.generation_dtype == "bfloat16" else torch.float32)
     if profile.use.compile:
-        model.block.compile()
+        looped(model, "compiling").block.compile()
     return model
 
 
-def refuse_generation(model: LoopLM, rows: int, tokens: int, loops: int, profile: Profile) -> None:
+def refuse_generation(model: Body, rows: int, tokens: int, loops: int, profile: Profile) -> None:
     """Raise InputError if so many rows of so many tokens do not fit the profile's memory.
 
     Spec: [hardware.refusal][].
     """
-    workload = Workload(name="the model", title="", model=model.config, context_tokens=tokens, num_loops=loops, batch_size=rows)
+    config = looped(model, "what generation needs").config
+    workload = Workload(name="the model", title="", model=config, context_tokens=tokens, num_loops=loops, batch_size=rows)
     dtype = profile.use.generation_dtype
     needed = generation_bytes(workload, rows, dtype)
     if needed <= profile.usable_bytes:

@@ -1,12 +1,14 @@
 """Whether the parts of a recipe fit each other: whatever can be refused before step 1 is refused here."""
 
 import itertools
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from looplm.config import ModelConfig
 from looplm.draws import Draw
 from looplm.errors import InputError
+from looplm.loop.halting.fixed import Fixed
 from looplm.task import Batch, Task, Vocabulary
 from looplm.think.trace import MAX_TRACED_TOKENS
 
@@ -21,19 +23,23 @@ VALIDATION_ROWS, VALIDATION_SEED = 64, 7
 
 def contradictions(recipe: "Recipe") -> Iterator[str]:
     """Everything in which the parts of a recipe contradict each other, as far as the parts alone say."""
-    yield from _of_task_and_body(recipe)
-    yield from _of_training(recipe)
-    yield from _of_halting(recipe)
+    if isinstance(recipe.model, ModelConfig):
+        yield from _of_task_and_body(recipe)
+        yield from _of_training(recipe)
+        yield from _of_halting(recipe)
+    else:
+        yield from _of_another_body(recipe)
 
 
 def unusable(recipe: "Recipe") -> Iterator[str]:
     """Everything in which what the task makes, drawn for it, does not fit: batches, test sets, the traced example."""
-    task, room = recipe.task, recipe.model.max_positions
+    task, room = recipe.task, getattr(recipe.model, "max_positions", 0)
     try:
         drawn = task.batch(range(recipe.training.batch_size), Draw(0, "problems"))
         yield from _of_batch(drawn, task.vocabulary, "a training batch")
     except InputError as error:
         yield f"a training batch cannot be drawn: {str(error).rstrip('.')}"
+    yield from _too_much(recipe.model, task.longest)
     yield from _too_long(task.longest().tokens.shape[1], room, "training has texts", "`model.max_positions`")
     tested, smallest = recipe.evaluation, min(recipe.evaluation.sizes)
     wanted = []
@@ -48,10 +54,21 @@ def unusable(recipe: "Recipe") -> Iterator[str]:
         make: Any = _suite if _hashes(task) else _suite.__wrapped__
         mistakes, width = make(task, name, size, count, seed)
         yield from mistakes
+        if not mistakes:
+            yield from _too_much(recipe.model, partial(task.suite, name, size, count, seed))
         longest = max(longest, (width, name, size))
     width, name, size = longest
     yield from _too_long(width, room, f"the test set {name} of size {size} has texts", "`evaluation.sizes` to what fits")
     yield from _of_example(task, room)
+
+
+def _too_much(model: Any, make: Callable[[], Batch]) -> Iterator[str]:
+    """What another body than ours could not read."""
+    if not isinstance(model, ModelConfig):
+        try:
+            model.check(make().tokens)
+        except InputError as error:
+            yield str(error).rstrip(".")
 
 
 @lru_cache(maxsize=1024)
@@ -120,6 +137,26 @@ def _of_task_and_body(recipe: "Recipe") -> Iterator[str]:
             yield f"`model.place_ids` must be the task's, {list(vocabulary.places)}; leave it out"
         else:
             yield "`model.positions = 'place'` needs a task whose tokens have places, and this one's have none"
+
+
+def _of_another_body(recipe: "Recipe") -> Iterator[str]:
+    """Bodies that think about a whole row at once know one way of training and halting.
+
+    Spec: [architecture.body][].
+    """
+    body, training, halting = f"the body {recipe.model.body!r}", recipe.training, recipe.halting
+    if recipe.model.vocab_size != len(recipe.task.vocabulary):
+        yield f"`model.vocab_size` is {recipe.model.vocab_size}, but the task has {len(recipe.task.vocabulary)} tokens"
+    for name in ("restart_share", "state_noise", "dropout"):
+        if given := getattr(training, name):
+            yield f"{body} knows no `training.{name}`: leave it out (got {given})"
+    if training.before_due != "scored":
+        yield f"`training.before_due = '{training.before_due}'` needs a body whose reach is limited, and {body} has none"
+    if recipe.gate is not None:
+        yield f"{body} has no gate: leave the table `gate` out"
+    for role, rule in (("halting", halting.answer), ("halting.prompt", halting.prompt)):
+        if not isinstance(rule, Fixed):
+            yield f"{body} halts after a fixed number of loops: set `{role}.rule = 'fixed'`"
 
 
 def _of_training(recipe: "Recipe") -> Iterator[str]:

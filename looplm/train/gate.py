@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, cross_entropy
 
 from looplm.draws import Draw
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import looped
 from looplm.shapes import Bool, Float, Int
 from looplm.train.config import GateConfig
 from looplm.train.recipe import Recipe
 
 
-def train_gate(model: LoopLM, recipe: Recipe, seed: int) -> Iterator[float]:
+def train_gate(model: Body, recipe: Recipe, seed: int) -> Iterator[float]:
     """Train the gate's weights and no others, a step each time the iterator is asked; gives the losses.
 
     The model runs as it will be used, without noise and from the state 0, and its answer tokens are scored after every
@@ -22,6 +23,7 @@ def train_gate(model: LoopLM, recipe: Recipe, seed: int) -> Iterator[float]:
 
     Spec: [training.gate][].
     """
+    model = looped(model, "a gate")
     config, rows = recipe.gate, range(recipe.training.batch_size)
     assert config is not None and model.gate is not None, "the recipe has asked"
     optimizer = torch.optim.Adam(model.gate.parameters(), lr=config.learning_rate)

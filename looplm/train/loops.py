@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from looplm.draws import Draw
-from looplm.models.looped import LoopLM, Noise, State
+from looplm.models.body import Body, Noise, State
 from looplm.train.config import TrainingConfig
 
 
@@ -65,7 +65,7 @@ def state_noise(std: float, draw: Draw, rows: list[int]) -> Noise | None:
 
 @torch.no_grad()
 def starting_state(
-    model: LoopLM, tokens: Tensor, plan: LoopPlan, config: TrainingConfig, draw: Draw, rows: slice = slice(None)
+    model: Body, tokens: Tensor, plan: LoopPlan, config: TrainingConfig, draw: Draw, rows: slice = slice(None)
 ) -> State | None:
     """The state from which some rows of a batch start, made without gradient; None for the state 0.
 

@@ -3,25 +3,30 @@
 import torch
 from torch import Tensor, nn
 
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
 from looplm.train.config import TrainingConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of a parameter after a step."""
 
 
-def make_optimizer(model: LoopLM, config: TrainingConfig) -> torch.optim.AdamW:
+def make_optimizer(model: Body, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on the token embedding and the projections only.
 
+    A group's `share` of the schedule's rate is 1, but for parameters to which the body gives another.
+
     Source: Loshchilov and Hutter 2019, algorithm 2, arXiv:1711.05101.
-    Spec: [training.weight-decay][].
+    Spec: [training.weight-decay][], [training.rates][].
     """
-    matrices = {id(parameter) for parameter in model.decayed()}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    matrices, rates = {id(parameter) for parameter in model.decayed()}, model.rates()
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for parameter in model.parameters():
-        groups[id(parameter) in matrices].append(parameter)
+        groups.setdefault((rates.get(parameter, 1.0), id(parameter) in matrices), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": groups[True], "weight_decay": config.weight_decay}, {"params": groups[False], "weight_decay": 0.0}],
+        [
+            {"params": parameters, "share": share, "weight_decay": config.weight_decay if decayed else 0.0}
+            for (share, decayed), parameters in groups.items()
+        ],
         lr=config.schedule(0, config.steps),
         betas=(config.beta1, config.beta2),
         foreach=True,

@@ -4,16 +4,28 @@ A recipe is a TOML file in spec/presets, or one of a user's own. Whatever can be
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializationInfo,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from looplm.chosen import read_choice, write_choice
 from looplm.config import ModelConfig
 from looplm.errors import InputError
 from looplm.loop.halting import ByRole
+from looplm.models import body_of, read_settings
+from looplm.models.body import BodySettings
 from looplm.resources import resource
 from looplm.settings import STRICT, Table, merge, parse, read_extended
 from looplm.task import FACE, TASKS, Task
@@ -35,6 +47,15 @@ def _read_task(table: Any) -> Task:
 TaskField = Annotated[
     Task, PlainValidator(_read_task), PlainSerializer(lambda task: write_choice(TASKS, task, key="name"), return_type=Table)
 ]
+
+
+def _write_settings(settings: BodySettings, info: SerializationInfo) -> Table:
+    left_out = {"exclude_none": bool(info.exclude_none), "exclude_defaults": bool(info.exclude_defaults)}
+    table: Table = TypeAdapter(type(settings)).dump_python(settings, mode="json", **left_out)  # type: ignore[arg-type]
+    return table
+
+
+BodyField = Annotated[Any, PlainValidator(read_settings), PlainSerializer(_write_settings)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -63,7 +84,8 @@ class Recipe:
     """Of its runs' folder, and in tables: that of the file, unless it gives another."""
     title: str
     task: TaskField
-    model: ModelConfig
+    model: BodyField
+    """Settings of the body that it names."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     halting: ByRole = Field(default_factory=lambda: ByRole.read({}))
     evaluation: EvaluationConfig
@@ -81,8 +103,9 @@ class Recipe:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of all clauses that a run of this recipe exercises, sorted."""
-        parts = (self.model, self.task, self.training, self.halting, *((self.gate,) if self.gate else ()))
-        return tuple(sorted({clause for part in parts for clause in part.clauses()}))
+        parts = (self.model, self.task, self.training, *((self.gate,) if self.gate else ()))
+        halting = self.halting.clauses() if isinstance(self.model, ModelConfig) else ("halting.fixed", "architecture.body")
+        return tuple(sorted({*halting, *(clause for part in parts for clause in part.clauses())}))
 
 
 def recipe_names() -> list[str]:
@@ -133,13 +156,22 @@ def _filled(table: Mapping[str, Any]) -> Table:
     whole, model = dict(table), table.get("model")
     try:
         vocabulary = _read_task(table.get("task")).vocabulary
-        size, places = len(vocabulary), vocabulary.places
+        size, places, pad, ends = len(vocabulary), vocabulary.places, vocabulary.pad, vocabulary.ends
     except ValidationError:  # parsing says what is wrong, and needs no mistake of the model beside it
-        size, places = 2, (0,)
+        size, places, pad, ends = 2, (0,), 0, (1,)
     if isinstance(model, Mapping):
-        filled: Table = {"vocab_size": size} | ({"place_ids": places} if model.get("positions") == "place" else {})
-        whole["model"] = filled | dict(model)
+        told: Table = {"vocab_size": size, "pad_id": pad, "end_ids": ends}
+        told |= {"place_ids": places} if model.get("positions") == "place" else {}
+        whole["model"] = {name: value for name, value in told.items() if name in _settings_of(model)} | dict(model)
     return whole
+
+
+def _settings_of(model: Mapping[str, Any]) -> set[str]:
+    """Names of the settings of the body that a table names; none, if there is no such body."""
+    try:
+        return {each.name for each in fields(body_of(model).settings)}
+    except ValidationError:
+        return set()
 
 
 def _shipped(name: str) -> Path:

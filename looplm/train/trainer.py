@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from looplm.draws import Draw, seeded
 from looplm.layers.dropout import dropping
 from looplm.models import build_model
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
 from looplm.task import Batch, Task
 from looplm.train.config import TrainingConfig
 from looplm.train.execution import Execution
@@ -58,7 +58,7 @@ class Trainer:
         self.execution = execution or Execution()
         with seeded(Draw(seed, "weights")):
             model = build_model(recipe.model)
-        self.model: LoopLM = self.execution.prepare(model.to(device or torch.device("cpu")).train())
+        self.model: Body = self.execution.prepare(model.to(device or torch.device("cpu")).train())
         self.optimizer = make_optimizer(self.model, self.config)
         self.scaler = torch.amp.GradScaler(self.model.device.type, enabled=self.execution.dtype == "float16")
         self.steps_done = self.tokens = 0
@@ -78,7 +78,7 @@ class Trainer:
         began = time.perf_counter()
         rate = self.config.schedule(self.steps_done, self.config.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         batch = self._next_batch().to(self.model.device)
         plan = draw_plan(self.config, self.draw("loops"))
         self.optimizer.zero_grad()
@@ -159,7 +159,7 @@ class Trainer:
 
 
 def add_gradient(
-    model: LoopLM,
+    model: Body,
     batch: Batch,
     objective: Objective,
     plan: LoopPlan,

@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+from looplm.config import ModelConfig
 from looplm.errors import InputError
 from looplm.hardware.workload import Workload, find_size, size_names
 from looplm.train.recipe import Recipe, read_recipe, recipe_names
@@ -26,6 +27,8 @@ def find_workload(name_or_path: str) -> Workload:
 
 def workload_of(recipe: Recipe) -> Workload:
     """A training step of the longest texts and the most loops."""
+    if not isinstance(recipe.model, ModelConfig):
+        raise InputError(f"the planner knows the bodies 'looped' and 'static': got {recipe.model.body!r}.")
     longest, training = recipe.task.longest(), recipe.training
     tokens, loops = longest.tokens.shape[1], training.max_loops
     return Workload(

@@ -72,7 +72,7 @@ def test_every_module_has_an_api_entry() -> None:
 
 
 def test_asking_for_something_unknown_is_an_error() -> None:
-    with pytest.raises(ValueError, match="asks for 'weather'; there are results, fixed, matrix"):
+    with pytest.raises(ValueError, match="asks for 'weather'; there are results, fixed, controls"):
         render.fill("<!-- render: weather tomorrow -->", "en", Path("page.md"))
 
 

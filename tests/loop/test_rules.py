@@ -25,6 +25,7 @@ from looplm.loop.halting.confidence import Confidence
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.gate import Gate
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
+from looplm.models.looped import looped
 from looplm.runs.checkpoint import save
 from looplm.runs.provenance import provenance
 from looplm.settings import as_table, parse
@@ -97,7 +98,7 @@ def check_everywhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert as_table(preset)["halting"] == table | {"min_loops": 1}
     assert parse(Recipe, as_table(preset), where="test") == preset
 
-    adder = looplm.load("adder").model
+    adder = looped(looplm.load("adder").model, "this test")
     question = collate(problems_of([parse_problem("978+457")]), "double-reversed", "left-to-right")
     real, answer = question.real, question.scored
     plain = adder.think(question.tokens, rule, real=real, answer=answer)

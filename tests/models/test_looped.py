@@ -15,7 +15,8 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
 from looplm.loop.work import Offer
 from looplm.models import build_model
-from looplm.models.looped import LoopLM, Thoughts
+from looplm.models.body import Thoughts
+from looplm.models.looped import LoopLM
 from looplm.think.batched import Thinking
 
 

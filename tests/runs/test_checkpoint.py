@@ -15,6 +15,7 @@ from typeguard import suppress_type_checks
 import looplm
 from looplm.errors import InputError
 from looplm.models import build_model
+from looplm.models.looped import looped
 from looplm.runs.checkpoint import FORMAT, Trained, load, read_card, save
 from looplm.train.recipe import read_recipe, recipe_names
 
@@ -77,7 +78,7 @@ def test_a_compiled_model_comes_back_as_the_plain_one(tmp_path: Path) -> None:
     trained = fresh()
     compiled: Any = torch.compile(trained.model, backend="eager")
     looplm.save(Trained(compiled, trained.recipe), tmp_path / "whole")
-    trained.model.block.compile(backend="eager")
+    looped(trained.model, "this test").block.compile(backend="eager")
     looplm.save(trained, tmp_path / "block")
     for name in ("whole", "block"):
         assert same_weights(looplm.load(tmp_path / name), trained)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,21 @@ from looplm.errors import InputError
 from looplm.settings import as_table
 from looplm.task import FACE, TASKS, Batch, Task
 from looplm.tasks.addition import Addition
+from looplm.tasks.babi import Babi
+from looplm.tasks.babi.simulate import simulate
 from looplm.tasks.language import Language
 from looplm.tasks.prefix_sums import PrefixSums
 from looplm.train.recipe import parse_recipe
 
+STORIES = Path(tempfile.mkdtemp()) / "qa16_simulated_train.txt"
+STORIES.write_text("\n".join(simulate(200, 0)))
 EVERY: list[Task] = [
     Addition(),
     Addition(mode="parallel", max_digits=7),
     Addition(format="equals-first"),
     PrefixSums(max_bits=12),
     Language(path=os.path.relpath(Path(__file__).parents[2] / "README.md"), context=24),
+    Babi(path=str(STORIES)),
 ]
 
 

@@ -24,7 +24,7 @@ from looplm.loop.halting.gate import Gate
 from looplm.loop.halting.prefix_stability import PrefixStability
 from looplm.loop.halting.state_change import StateChange
 from looplm.loop.halting.two_equal_argmaxes import TwoEqualArgmaxes
-from looplm.models.looped import LoopLM
+from looplm.models.looped import LoopLM, looped
 from looplm.spec import oracle
 from looplm.think import backends
 from looplm.think.backends import GRID_WINS, KernelThinking, begin, choose, kernel_weights
@@ -202,7 +202,7 @@ def test_a_model_of_two_layers_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.spec("kernels.bytes")
 def test_bytes_of_a_loop_are_the_sizes_of_what_it_reads() -> None:
-    weights = kernel_weights(looplm.load("adder", dtype=torch.bfloat16).model)
+    weights = kernel_weights(looped(looplm.load("adder", dtype=torch.bfloat16).model, "this test"))
     matrices = (weights.embedding, weights.qkv, weights.out, weights.up, weights.down)
     state = empty(weights, 16, 16, 3)
     start = torch.zeros(16, dtype=torch.int32)
@@ -243,6 +243,7 @@ def test_kernel_b_reads_next_tokens_where_it_was_measured_to_be_faster(
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda of: device)
     model = looplm.load("adder").model
+    assert isinstance(model, LoopLM)
     rule: HaltingRule = TwoEqualArgmaxes(3) if epsilon == math.inf else StateChange(3, epsilon=epsilon)
     thinking = KernelThinking(model, torch.ones(texts, 2, dtype=torch.int64), rule, room=1, backend="triton")
     thinking.advance()

@@ -17,7 +17,7 @@ from looplm.hardware.profile import Profile, load_profile
 from looplm.hardware.setting import Setting, choose, training_peak
 from looplm.hardware.workload import Workload
 from looplm.models import build_model
-from looplm.models.looped import LoopLM
+from looplm.models.looped import LoopLM, looped
 from looplm.runs.run import run_recipe
 from looplm.spec import oracle
 from looplm.task import Batch
@@ -62,7 +62,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: LoopLM, rows: int
         loss, rel=1e-9
     )
     execution = Execution(parts=parts, recompute=again)
-    in_parts, cut = gradients(execution.prepare(model), tokens, scored, execution)
+    in_parts, cut = gradients(looped(execution.prepare(model), "this test"), tokens, scored, execution)
     assert in_parts == pytest.approx(loss, rel=1e-9)
     for ours, theirs in zip(cut, whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-10)
@@ -97,7 +97,9 @@ def test_a_profile_sets_everything_that_it_names() -> None:
     assert "hardware.parts" in cut.clauses()
     with Execution(dtype="bfloat16").products(CPU):
         assert build_model(adder.model)(torch.tensor([[1, 2]]), 1).dtype == torch.bfloat16
-    model = with_products(build_model(adder.model), replace(profile, use=replace(profile.use, compile=False)))
+    model = looped(
+        with_products(build_model(adder.model), replace(profile, use=replace(profile.use, compile=False))), "this test"
+    )
     assert model.embedding.weight.dtype == torch.bfloat16
 
 

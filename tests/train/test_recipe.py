@@ -11,14 +11,19 @@ from tiny_recipe import CPU, tiny
 from looplm.errors import InputError
 from looplm.runs.run import run_recipe
 from looplm.settings import as_table, changes_of, merge
+from looplm.tasks.babi.simulate import simulate
 from looplm.train.recipe import load_recipe, parse_recipe, recipe_names
 
 
 def test_every_shipped_recipe_is_valid_and_survives_a_round_trip(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a loop. " * 200, encoding="utf-8")
+    stories = tmp_path / "qa16_train.txt"
+    stories.write_text("\n".join(simulate(400, 0)), encoding="utf-8")
+    few = {"task": {"path": str(stories)}, "evaluation": {"problems_per_cell": 20}}
     for name in recipe_names():
-        recipe = load_recipe(name, {"task": {"path": str(text)}} if name == "text" else None)
+        changes = {"task": {"path": str(text)}} if name == "text" else few if name.startswith("babi") else None
+        recipe = load_recipe(name, changes)
         assert recipe.name == name
         assert parse_recipe(as_table(recipe), where="test") == recipe
 
@@ -35,7 +40,7 @@ def test_settings_can_be_replaced() -> None:
 
 
 def test_an_unknown_recipe_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(InputError, match=r"no recipe 'nosuch'; there are: first-light, first-light-one-layer.*ends in \.toml"):
+    with pytest.raises(InputError, match=r"no recipe 'nosuch'; there are: babi-16, babi-16-frozen.*ends in \.toml"):
         load_recipe("nosuch")
     with pytest.raises(InputError, match="no recipe"):
         load_recipe("../presets/first-light")

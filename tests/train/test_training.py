@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from looplm.draws import Draw
 from looplm.layers.dropout import Dropout, dropping
 from looplm.models import build_model
-from looplm.models.looped import LoopLM
+from looplm.models.looped import LoopLM, looped
 from looplm.settings import merge
 from looplm.spec import oracle
 from looplm.task import Batch
@@ -296,7 +296,7 @@ def test_training_asks_for_not_known_yet_by_distance(monkeypatch: pytest.MonkeyP
 @pytest.mark.spec("training.weight-decay")
 def test_weight_decay_applies_to_matrices_only() -> None:
     learned = {"loop_signal": "learned", "norm": "layer", "positions": "learned", "max_positions": 99, "place_ids": ()}
-    model = build_model(replace(load_recipe("first-light").model, **learned))  # type: ignore[arg-type]
+    model = build_model(replace(load_recipe("first-light").model, **learned))
     groups = {group["weight_decay"]: group["params"] for group in make_optimizer(model, TrainingConfig()).param_groups}
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, free = ({names[id(p)] for p in groups[decay]} for decay in (0.1, 0.0))
@@ -405,11 +405,12 @@ def test_steps_report_what_was_done() -> None:
 def test_a_gradient_that_is_not_finite_stops_training_before_the_step() -> None:
     trainer = Trainer(tiny(), 0)
     trainer.step()
-    nn.init.constant_(trainer.model.embedding.weight, math.nan)
-    before = {name: value.clone() for name, value in trainer.model.block.state_dict().items()}
+    model = looped(trainer.model, "this test")
+    nn.init.constant_(model.embedding.weight, math.nan)
+    before = {name: value.clone() for name, value in model.block.state_dict().items()}
     with pytest.raises(FloatingPointError, match="step 2: the gradient is nan"):
         trainer.step()
-    assert all(torch.equal(before[name], value) for name, value in trainer.model.block.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in model.block.state_dict().items())
 
 
 @pytest.mark.spec("training.resume")

@@ -9,7 +9,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from looplm.lab.measures import Count, Measured
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import looped
 from looplm.runs.checkpoint import Trained
 from looplm.settings import STRICT
 from looplm.shapes import Bool, Float
@@ -48,9 +49,10 @@ class Calibration:
         return Measured(values, notes=tables)
 
 
-def _predictions(model: LoopLM, sets: list[Batch], loops: int) -> tuple[Tensor, dict[str, Tensor]]:
+def _predictions(model: Body, sets: list[Batch], loops: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Whether each guess is right, Bool[N], and what was predicted of that, Float[N] each."""
     right: list[Tensor] = []
+    model = looped(model, "calibration")
     predictions: dict[str, list[Tensor]] = {name: [] for name in ("confidence", *(("gate",) if model.gate else ()))}
     for part in (part.to(model.device) for problems in sets for part in problems.parts(_ROWS)):
         for l, h in enumerate(model.states(part.tokens, loops), 1):

@@ -10,7 +10,8 @@ from torch.nn.functional import cosine_similarity
 
 from looplm.evaluate.scores import solved
 from looplm.lab.measures import Count, Measured, share
-from looplm.models.looped import State
+from looplm.models.body import State
+from looplm.models.looped import looped
 from looplm.runs.checkpoint import Trained
 from looplm.settings import STRICT
 
@@ -32,7 +33,7 @@ class Dynamics:
     @torch.no_grad()
     def __call__(self, trained: Trained, run: Path) -> Measured:
         """Curves over loops, where they end, and the two shares."""
-        model, task = trained.model, trained.recipe.task
+        model, task = looped(trained.model, "the measure of its dynamics"), trained.recipe.task
         problems = task.suite(next(iter(task.suites)), self.size, self.n, self.seed).to(model.device)
         means: dict[str, list[Tensor]] = {"norm": [], "cosine": [], "change": []}
         x0, view = model.embed(problems.tokens, problems.real)

@@ -18,7 +18,8 @@ from looplm.files import to_json, write_file
 from looplm.loop.halting import ByRole, HaltingRule, as_table
 from looplm.loop.halting.fixed import Fixed
 from looplm.loop.work import Offer, block_evaluations
-from looplm.models.looped import LoopLM
+from looplm.models.body import Body
+from looplm.models.looped import looped
 from looplm.runs.checkpoint import Trained, load
 from looplm.runs.provenance import circumstances
 from looplm.task import Batch
@@ -69,7 +70,7 @@ def _measured(adder: Trained, n: int, digits: int, chains: int, seed: int) -> di
     }
 
 
-def work_saved(model: LoopLM, halting: ByRole, problems: Batch) -> dict[str, Any]:
+def work_saved(model: Body, halting: ByRole, problems: Batch) -> dict[str, Any]:
     """Adaptive halting against the smallest fixed number of loops whose accuracy is at most half a point below it.
 
     `full_prompt` runs every token for that number of loops; `cheap_prompt` only the answer, and lets the prompt halt by
@@ -95,12 +96,12 @@ def work_saved(model: LoopLM, halting: ByRole, problems: Batch) -> dict[str, Any
     return found
 
 
-def offers(model: LoopLM, halting: HaltingRule, problems: Batch) -> list[dict[str, Any]]:
+def offers(model: Body, halting: HaltingRule, problems: Batch) -> list[dict[str, Any]]:
     """Accuracy and work of each choice of what a halted token offers.
 
     Spec: [halting.kv-publish][], [halting.kv-alternatives][].
     """
-    rows = []
+    rows, model = [], looped(model, "what a halted token offers")
     for offer in get_args(Offer):
         right, work = [], []
         for part in (part.to(model.device) for part in problems.parts(_ROWS)):
