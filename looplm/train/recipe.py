@@ -136,6 +136,10 @@ def _filled(table: Mapping[str, Any]) -> Table:
         size, places = len(vocabulary), vocabulary.places
     except ValidationError:  # parsing says what is wrong, and needs no mistake of the model beside it
         size, places = 2, (0,)
+    except InputError:  # a file that holds the vocabulary is not here; a recipe may say how large it is
+        if not isinstance(model, Mapping) or "vocab_size" not in model:
+            raise
+        return whole
     if isinstance(model, Mapping):
         filled: Table = {"vocab_size": size} | ({"place_ids": places} if model.get("positions") == "place" else {})
         whole["model"] = filled | dict(model)
