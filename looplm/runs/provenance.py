@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 import looplm
-from looplm.spec import citation
 from looplm.runs.checkpoint import read_carried
+from looplm.spec import citation
 from looplm.task import carried_files
 from looplm.train.execution import Execution
 from looplm.train.recipe import Recipe

@@ -97,7 +97,7 @@ class Language:
     @property
     def example(self) -> str:
         """The first whole words that are held out, cut to a few tokens."""
-        begins = self.answer(self._parts()[1][: 10 * _EXAMPLE_TOKENS].tolist())
+        begins = self.answer(self.parts()[1][: 10 * _EXAMPLE_TOKENS].tolist())
         words = [word for word in begins.split() if word.isprintable() and "\ufffd" not in word]
         return self.answer(self._encode(" ".join(words[1:] or words))[:_EXAMPLE_TOKENS]).strip("\ufffd ")
 
@@ -109,7 +109,7 @@ class Language:
 
         Spec: [tasks.windows][], [tasks.rows][], [korean.pieces][].
         """
-        text, _ = self._parts()
+        text, _ = self.parts()
         places = len(text) - self.context + 1
         starts = (draw.of("where").uniform(rows, 1)[:, 0] * places).long()
         return collate(windows(text, starts, self.context), self.vocabulary.pad)
@@ -128,11 +128,11 @@ class Language:
         """
         if name not in self.suites:
             raise InputError(f"there is no test set {name!r} of a text; there is: held-out.")
-        _, text = self._parts()
+        _, text = self.parts()
         if not 1 <= size <= len(text):
             raise InputError(
-                f"windows have 1 to {len(text):,} {self.unit}, of which `held_out_share = {self.held_out_share}` of {self.path} "
-                f"consists: got {size}; hold more out, give a longer text, or set `evaluation.sizes`."
+                f"windows have 1 to {len(text):,} {self.unit}, of which `held_out_share = {self.held_out_share}` of "
+                f"{self.path} consists: got {size}; hold more out, give a longer text, or set `evaluation.sizes`."
             )
         check_count(count)
         generator = Draw(seed, "test", size).generator()
@@ -183,8 +183,12 @@ class Language:
             return (0, 0)  # reading says what is wrong
         return found.st_mtime_ns, found.st_size
 
-    def _parts(self) -> tuple[_Tokens, _Tokens]:
-        """What is for training, and what is held out."""
+    def parts(self) -> tuple[_Tokens, _Tokens]:
+        """The tokens that are for training, and those that are held out.
+
+        Raises:
+            InputError: if the file cannot be read, or is too short.
+        """
         if not self.path:
             raise InputError("the task language reads a text file: give one with --data FILE, or as `task.path`.")
         path = Path(self.path).absolute()

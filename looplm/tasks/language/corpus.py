@@ -95,6 +95,6 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _pairs_with_nothing(content: bytes) -> bool:
-    """Whether many second bytes are 0, as in UTF-16 without a mark, where spaces, digits and line feeds have them."""
+    """Whether many second bytes are 0, as in UTF-16 without a mark, where spaces, figures and line feeds have them."""
     seconds = content[1:_LOOKED_AT:2]
     return seconds.count(0) > len(seconds) / 20 > content[0:_LOOKED_AT:2].count(0)

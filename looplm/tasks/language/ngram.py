@@ -5,16 +5,18 @@ from the number of its last k - 1 tokens and the token before these; so all orde
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from looplm.errors import InputError
 from looplm.shapes import Int
+from looplm.tasks.language import Language
 
 Tokens = NDArray[np.integer[Any]]
 Numbers = NDArray[np.int64]
@@ -129,7 +131,7 @@ def discounts(counts: Numbers) -> Reals:
 
 def _order(histories: Numbers, grams: Numbers, counts: Numbers, vocabulary: int) -> _Order:
     taken, history = discounts(counts), grams // vocabulary
-    totals = np.bincount(history, counts, minlength=len(histories))
+    totals = np.bincount(history, counts, minlength=len(histories)).astype(np.float64)
     left = np.bincount(history, taken[np.minimum(counts, 3)], minlength=len(histories)) / totals
     return _Order(histories, grams, counts, taken, totals, left)
 
@@ -138,6 +140,28 @@ def _find(keys: Numbers, wanted: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:
     """Where each stands in a sorted array, and whether it does; what is not there has any place."""
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return place, keys[place] == wanted
+
+
+def floor(task: Language, cells: Sequence[tuple[int, int]], seed: int, order: int) -> list[list[float]]:
+    """Bits per character of each order from 1 on, for windows on which a model was tested: their size, their number.
+
+    Args:
+        task: whose training part is counted.
+        cells: size and number of the held-out windows.
+        seed: of the windows.
+        order: tokens of the longest n-grams.
+
+    Spec: [korean.kneser-ney][], [korean.bits-per-character][].
+    """
+    trained, _ = task.parts()
+    vocabulary = task.vocabulary
+    model = NGrams.count(trained, order, len(vocabulary), vocabulary.pad)
+    begun, found = torch.tensor(vocabulary.characters), []
+    for size, count in cells:
+        rows = task.suite("held-out", size, count, seed).targets
+        characters = int(begun[rows].sum())
+        found.append([bits_per_character(each, characters) for each in model.probabilities(rows)])
+    return found
 
 
 def bits_per_character(probability: Reals, characters: int) -> float:

@@ -116,7 +116,9 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of pieces, its beginning as long as more are to come; marks have none, and bytes that make no character vanish.
+        """The text of pieces; marks have none, and bytes that make no character vanish.
+
+        The text of the first of them stands at its beginning, so it may be shown as it comes.
 
         Spec: [korean.exact][], [korean.whole-characters][].
         """
@@ -177,7 +179,7 @@ def _load(path: Path, version: tuple[int, int]) -> Tokenizer:
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A tokenizer of so many pieces: byte-pair encoding, digits one by one, a line feed alone, all bytes.
+    """A tokenizer of so many pieces: byte-pair encoding, figures one by one, a line feed alone, all bytes.
 
     The same texts give the same bytes.
 

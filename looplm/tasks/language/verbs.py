@@ -1,5 +1,6 @@
-"""The commands that text brings: generate, tokenizer. Imported by the command line alone, so heavy imports wait."""
+"""The commands that text brings: generate, tokenizer, ngram. Imported by the command line alone, so heavy imports wait."""
 
+import hashlib
 import io
 import json
 import sys
@@ -13,6 +14,7 @@ from looplm.cli.console import find_device, notes, output
 from looplm.cli.halting import HaltingOptions
 
 if TYPE_CHECKING:
+    from looplm.tasks.language import Language
     from looplm.tasks.language.tokenizer import Tokenizer
     from looplm.think.sampling import Sampling
 
@@ -210,4 +212,80 @@ def _print_report(tokenizer: "Tokenizer", texts: list[str], as_json: bool) -> in
     return 0
 
 
-VERBS: dict[str, Any] = {"generate": Generate, "tokenizer": TokenizerCommand}
+@dataclass(frozen=True)
+class NGram:
+    """What counting predicts of the text that runs were trained and tested on: the floor under their bits per character."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Finished runs of the task language on one text, with one tokenizer; the text must be where it was."""
+    order: int = 5
+    """Tokens of the longest n-grams; all shorter ones are shown too."""
+    out: Path | None = None
+    """Also write the runs' numbers and these as one summary; the file must not exist."""
+
+    def run(self) -> int:
+        """Count, and print a table of the sizes on which the runs were tested."""
+        from looplm.cli.tables import print_table
+        from looplm.errors import InputError
+        from looplm.files import refuse_existing, to_json, write_file
+        from looplm.runs.results import make_summary, read_summary
+        from looplm.tasks.language.ngram import MOST, floor
+
+        if not self.runs:
+            raise InputError("no run was given; give one or more run folders of `looplm train text` or `ko-text`.")
+        if not 1 <= self.order <= MOST:
+            raise InputError(f"`--order` must be from 1 to {MOST}: got {self.order}.")
+        if self.out:
+            refuse_existing(self.out)
+        results = [result for run in self.runs for result in read_summary(run)["results"]]
+        task = _one_text(self.runs)
+        seed, cells = results[0]["evaluation"]["seed"], [(cell["size"], cell["n"]) for cell in results[0]["cells"]]
+        for result in results:
+            if (result["evaluation"]["seed"], [(cell["size"], cell["n"]) for cell in result["cells"]]) != (seed, cells):
+                raise InputError("the runs were not tested on the same windows; give those of one recipe and its controls.")
+        counted = [[round(bits, 6) for bits in row] for row in floor(task, cells, seed, self.order)]
+        header = [task.unit, *(r["preset"] for r in results), *(f"{n}-gram" for n in range(1, self.order + 1))]
+        rows = [
+            [str(size), *(_bits(result["cells"][i]) for result in results), *(f"{bits:.3f}" for bits in counted[i])]
+            for i, (size, _) in enumerate(cells)
+        ]
+        output().print("Bits per character, lower is better", style="bold")
+        print_table(output(), header, rows)
+        if self.out:
+            what = {"text": _file_of(Path(task.path)), "order": self.order, "seed": seed, "held_out_share": task.held_out_share}
+            floors = [
+                {"set": "held-out", "size": size, "n": n, "bits_per_character": bits}
+                for (size, n), bits in zip(cells, counted, strict=True)
+            ]
+            write_file(self.out, to_json(make_summary(results) | {"ngram": what | {"cells": floors}}))
+        return 0
+
+
+def _one_text(runs: tuple[Path, ...]) -> "Language":
+    """The task of some runs, if it is the same text in the same tokens."""
+    from looplm.errors import InputError
+    from looplm.runs.checkpoint import load
+    from looplm.tasks.language import Language
+
+    tasks = [load(run).recipe.task for run in runs]
+    for run, task in zip(runs, tasks, strict=True):
+        if not isinstance(task, Language):
+            raise InputError(f"{run} was not trained on a text; give runs of `looplm train text` or `ko-text`.")
+        first = tasks[0]
+        assert isinstance(first, Language)
+        if (task.path, task.held_out_share, task.pieces) != (first.path, first.held_out_share, first.pieces):
+            raise InputError(f"{run} has another text, tokenizer or `held_out_share` than {runs[0]}; look at one at a time.")
+    assert isinstance(first, Language)
+    return first
+
+
+def _bits(cell: dict[str, Any]) -> str:
+    return f"{cell['bits_per_character']:.3f}" if "bits_per_character" in cell else ""
+
+
+def _file_of(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+VERBS: dict[str, Any] = {"generate": Generate, "tokenizer": TokenizerCommand, "ngram": NGram}
