@@ -130,6 +130,10 @@ class Tokenizer:
         return tuple(map(self._content, range(len(self))))
 
     def _content(self, id: int) -> bytes:
+        """The bytes of one id: a byte piece has one, which may be a part of a character.
+
+        Spec: [korean.whole-characters][].
+        """
         processor = self._processor
         if processor.is_byte(id):
             return bytes([int(processor.id_to_piece(id)[3:-1], 16)])

@@ -168,9 +168,11 @@ class ReportTokenizer:
 
     def run(self) -> int:
         """Print the report."""
+        from looplm.tasks.language.corpus import BOUNDARY
         from looplm.tasks.language.tokenizer import Tokenizer
 
-        return _print_report(Tokenizer.load(self.tokenizer), _texts(self.files), self.json)
+        documents = [document for text in _texts(self.files) for document in text.split(BOUNDARY)]
+        return _print_report(Tokenizer.load(self.tokenizer), documents, self.json)
 
 
 @dataclass(frozen=True)
