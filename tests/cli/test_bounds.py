@@ -50,7 +50,7 @@ BASE: dict[str, list[str]] = {
     "data": ["addition", "--out", "new"],
     "depth": ["adder", "--out", "new"],
     "generate": ["text-run", "a"],
-    "tokenizer train": ["text", "--vocab", "275", "--out", "new"],
+    "tokenizer train": ["text", "--vocab", "285", "--out", "new"],
     "tokenizer report": ["text.model", "text"],
     "ngram": ["text-run"],
 }
@@ -141,7 +141,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bounds")
     (folder / "file").write_text("no model, no recipe, no numbers")
     (folder / "text").write_text(TEXT)
-    (folder / "text.model").write_bytes(train_tokenizer([TEXT], 275).model)
+    (folder / "text.model").write_bytes(train_tokenizer([TEXT], 285).model)
     shutil.copy(asset("adder") / "summary.json", folder / "numbers.json")
     recipe = load_recipe("text", {"task": {"path": str(folder / "text"), "context": 16}, "evaluation": {"sizes": [8]}})
     assert isinstance(recipe.task, Language)

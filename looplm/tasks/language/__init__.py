@@ -115,8 +115,8 @@ class Language:
         return collate(windows(text, starts, self.context), self.vocabulary.pad)
 
     def longest(self) -> Batch:
-        """A window; which one does not matter, and no text is read."""
-        return collate(torch.zeros(1, self.context, dtype=torch.int64), self.vocabulary.pad)
+        """A window; which one does not matter, and no file is read."""
+        return collate(torch.zeros(1, self.context, dtype=torch.int64), begin=0)
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Windows of `size` tokens of the held-out part, at places drawn evenly; they may overlap.

@@ -211,3 +211,12 @@ def test_what_does_not_fit_is_refused_in_one_line(place: Path, capsys: Any) -> N
     assert main(["ngram", "missing"]) == 2
     assert main(["ngram", "missing", "--order", "9"]) == 2
     assert "from 1 to 8" in capsys.readouterr().err
+
+
+def test_a_recipe_is_planned_before_there_is_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "ko-text", "--profile", "m4max"]) == 0
+    capsys.readouterr()
+    Path("mine.toml").write_text('extends = "text"\n[task]\ntokenizer = "nosuch.model"\n')
+    assert main(["plan", "mine.toml", "--profile", "m4max"]) == 2
+    assert "nosuch.model does not exist; give a tokenizer" in capsys.readouterr().err
