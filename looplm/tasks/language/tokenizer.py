@@ -22,7 +22,7 @@ SPACE = "\u2581"
 """What SentencePiece writes for a space, and therefore cannot tell from one."""
 _ESCAPED = {SPACE: f"{ESCAPE}_", ESCAPE: f"{ESCAPE}e"}
 _MEANT = {"_": SPACE, "e": ESCAPE}
-_ESCAPES = re.compile(f"{ESCAPE}(.?)", re.DOTALL)
+_ESCAPES = re.compile(f"{ESCAPE}([^{ESCAPE}]?)")
 _LEAST, _MOST = 261, 256_000
 """Pieces of a vocabulary: marks, all bytes and one more, up to what a table of a small model could hold."""
 _LINE = 4096

@@ -39,6 +39,7 @@ def test_every_text_comes_back_exactly(text: str) -> None:
 
 @pytest.mark.spec("korean.escape")
 @given(st.text() | NASTY)
+@example(f"{ESCAPE}{ESCAPE}e{ESCAPE}")
 def test_escapes_are_as_the_spec_says(text: str) -> None:
     assert escape(text) == spec.escaped(text)
     assert SPACE not in escape(text)
@@ -103,6 +104,7 @@ def test_there_has_to_be_something_to_learn_from(texts: list[str]) -> None:
 @pytest.mark.spec("korean.whole-characters")
 @given(st.lists(st.integers(0, 1499), max_size=12) | st.lists(st.integers(4, 259), max_size=12))
 @example([4 + byte for byte in "가나".encode()[:-1]])
+@example([4 + 0x1B, 4 + 0x1B])
 @example([4 + 0x1B, 4 + ord("_"), 4 + 0xEA, 4 + 0xFF, 4 + 0xB0])
 def test_what_is_shown_is_whole_and_stays(ids: list[int]) -> None:
     made = tokenizer()
