@@ -6,6 +6,7 @@ dataclass of its settings, made from the recipe's table `[task]`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -33,6 +34,8 @@ class Vocabulary:
     """Ids of tokens that end a sentence."""
     places: tuple[int, ...] = ()
     """Ids of tokens that stand in runs, in which each has a place: its index, from 1."""
+    characters: tuple[int, ...] = ()
+    """Characters of a text that begin in each id, so that losses of different vocabularies compare; empty: none are counted."""
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -119,7 +122,10 @@ def check_count(count: int) -> None:
 class Task(Protocol):
     """What is asked and how an answer is judged; nothing of models.
 
-    Spec: [tasks.face][], [tasks.rows][], [tasks.held-out][].
+    A task whose settings name files that a trained model needs, such as a tokenizer, says so in `carried`: a mapping from the
+    setting to the file. A checkpoint takes them along.
+
+    Spec: [tasks.face][], [tasks.rows][], [tasks.held-out][], [tasks.carried][].
     """
 
     @property
@@ -169,6 +175,14 @@ class Task(Protocol):
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that training on this task exercises."""
         ...
+
+
+def carried_files(task: Task) -> dict[str, Path]:
+    """Files that a trained model needs beside its weights, by the setting of the task that names each.
+
+    Spec: [tasks.carried][].
+    """
+    return dict(getattr(task, "carried", {}))
 
 
 TASKS: Choices[Task] = Choices("looplm.tasks", "task")

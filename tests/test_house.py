@@ -89,6 +89,7 @@ MAY_NAME_IT = {
     "looplm/hardware/formulas.py": "an addition beside each multiplication",
     "looplm/loop/work.py": "`carry` is a way to offer keys and values (halting.kv-alternatives)",
     "looplm/models/looped.py": "`carry` is a way to offer keys and values (halting.kv-alternatives)",
+    "looplm/tasks/language/tokenizer.py": "a setting of SentencePiece: a number is read figure by figure",
     "looplm/spec/__init__.py": "an example of a spec file that imports another",
 }
 """Where such a word means something else, or the one name that users call."""

@@ -69,6 +69,7 @@ _KOREAN = {
     "offer": "내놓는 것",
     "one-layer control": "한 층 대조군",
     "origin": "원래 측정",
+    "pieces": "조각",
     "right": "맞음",
     "right, %": "맞음, %",
     "rope control": "RoPE 대조군",
@@ -99,6 +100,10 @@ def _in_korean(cell: str) -> str:
         return _KOREAN[cell]
     if count := re.fullmatch(r"(\d+) seeds", cell):
         return f"시드 {count[1]}개"
+    if order := re.fullmatch(r"(\d+)-gram", cell):
+        return f"{order[1]}-그램"
+    if cell.startswith("`"):
+        return cell
     for mark in (": ", ", "):
         if mark in cell:
             return mark.join(map(_in_korean, cell.split(mark, 1)))
@@ -141,6 +146,21 @@ def fixed(name: str, language: str) -> str:
         work = sum(cell["block_evaluations"] * cell["n"] for cell in cells) / n
         rows.append([str(loops), f"{right:,} / {n:,}", f"{work:,.0f}"])
     return _table(["loops", "right", "work"], rows, language)
+
+
+def floor(name: str, language: str) -> str:
+    """The table of `looplm ngram --out`: bits per character of models, and of counted n-grams on the same windows."""
+    path = resource("docs/data") / f"{name}.json"
+    if not path.is_file():
+        return _NO_RESULTS[language].format(name=name)
+    results, counted = read_summary(path)["results"], json.loads(path.read_bytes())["ngram"]
+    header = [results[0]["axis"], *(f"`{result['preset']}`" for result in results)]
+    header += [f"{n}-gram" for n in range(1, counted["order"] + 1)]
+    rows = []
+    for i, cell in enumerate(counted["cells"]):
+        bits = [*(result["cells"][i]["bits_per_character"] for result in results), *cell["bits_per_character"]]
+        rows.append([str(cell["size"]), *(f"{each:.3f}" for each in bits)])
+    return _table(header, rows, language)
 
 
 _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_table}
@@ -332,6 +352,7 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "study": study,
     "rules": rules,
     "calibration": calibration,
+    "floor": floor,
     "changelog": changelog,
     "tested": _claim(claims.tested),
     "saved_work": _claim(claims.saved),

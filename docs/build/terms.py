@@ -17,6 +17,7 @@ _OTHERS = (
     "docs/**/*.ko.md",
     "spec/*.ko.md",
     "docs/glossary.md",
+    "docs/korean.md",
     "docs/assets/js/**/*.js",
     "spec/presets/**/*.toml",
     "mkdocs*.yml",

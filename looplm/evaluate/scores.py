@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -45,6 +45,8 @@ class Cell:
     """Problems of which an answer token was stopped by the bound on loops (halting.ran-out)."""
     nats_per_token: float | None = None
     """Mean cross-entropy of the scored tokens, for sets that are scored by loss."""
+    bits_per_character: float | None = None
+    """The same in bits, and of the characters that begin in the scored tokens, where the vocabulary knows them."""
 
     def as_json(self) -> dict[str, Any]:
         """The counts, with accuracy and its 95 % Wilson interval, and the loss where it was measured."""
@@ -86,10 +88,16 @@ class Attempts:
     """Problems of which an answer token was stopped by the bound on loops."""
     nats: Annotated[Tensor, Float("N")] | None = None
     """Cross-entropy of each problem's scored tokens, their mean; where it was asked for."""
+    characters: int = 0
+    """That begin in the scored tokens of all problems; 0 where the vocabulary does not know."""
+    bits: float = 0.0
+    """Cross-entropy of the scored tokens of all problems, summed."""
 
 
 @torch.no_grad()
-def exact_match(model: Body, problems: Batch, halting: HaltingRule, *, with_loss: bool = False) -> Attempts:
+def exact_match(
+    model: Body, problems: Batch, halting: HaltingRule, *, with_loss: bool = False, characters: Sequence[int] = ()
+) -> Attempts:
     """Which problems a model solves.
 
     An answer that is written token after token stands in the text (teacher forcing), and every token of it is predicted
@@ -100,8 +108,10 @@ def exact_match(model: Body, problems: Batch, halting: HaltingRule, *, with_loss
         problems: with the right answers.
         halting: when a token stops.
         with_loss: also read, from the state at which each token halted, how likely the right one was.
+        characters: how many begin in each token of the vocabulary; by default they are not counted.
 
-    Spec: [tasks.exact-match][], [tasks.nats-per-token][], [halting.block-evaluations][], [halting.ran-out][].
+    Spec: [tasks.exact-match][], [tasks.nats-per-token][], [korean.bits-per-character][],
+    [halting.block-evaluations][], [halting.ran-out][].
     """
     made: list[tuple[Tensor, ...]] = []
     began = time.perf_counter()
@@ -124,7 +134,12 @@ def exact_match(model: Body, problems: Batch, halting: HaltingRule, *, with_loss
         made.append((solved(guess, part), taken.sum(1) / part.scored.sum(1), taken.amax(1), thinking.block_evaluations, *nats))
     right, mean, most, work, *loss = (torch.cat(parts).cpu() for parts in zip(*made, strict=True))
     out = int((most >= loops_that_run_out(halting)).sum())
-    return Attempts(right, mean, most, work, time.perf_counter() - began, out, *loss)
+    attempts = Attempts(right, mean, most, work, time.perf_counter() - began, out, loss[0] if loss else None)
+    if not loss or not characters:
+        return attempts
+    bits = float((loss[0].double() * problems.scored.sum(1)).sum()) / math.log(2)
+    begun = int(torch.tensor(characters)[problems.targets[problems.scored]].sum())
+    return replace(attempts, bits=bits, characters=begun)
 
 
 def _nats(model: Body, states: Annotated[Tensor, Float("N T D")], problems: Batch) -> Annotated[Tensor, Float("N")]:
@@ -170,6 +185,7 @@ def make_cell(name: str, size: int, attempts: Attempts) -> Cell:
         elapsed_s=round(attempts.elapsed_s, 2),
         ran_out=attempts.ran_out,
         nats_per_token=None if attempts.nats is None else round(float(attempts.nats.mean()), 6),
+        bits_per_character=round(attempts.bits / attempts.characters, 6) if attempts.characters else None,
     )
 
 
@@ -202,4 +218,6 @@ def evaluate(
             n = problems_per_cell if isinstance(problems_per_cell, int) else problems_per_cell(size)
             progress(f"testing {name}, {size} {suite.axis}")
             with_loss = suite.scored_by == "loss"
-            yield make_cell(name, size, exact_match(model, task.suite(name, size, n, seed), halting, with_loss=with_loss))
+            characters = task.vocabulary.characters
+            problems = task.suite(name, size, n, seed)
+            yield make_cell(name, size, exact_match(model, problems, halting, with_loss=with_loss, characters=characters))

@@ -24,6 +24,7 @@ from looplm.models import build_model
 from looplm.models.body import Body
 from looplm.resources import asset
 from looplm.settings import as_table
+from looplm.task import carried_files
 from looplm.train.optimizer import MOMENTS
 from looplm.train.recipe import Recipe, parse_recipe
 from looplm.train.trainer import Trainer
@@ -57,9 +58,10 @@ def save(trained: Trained, folder: str | Path) -> None:
     """Write a checkpoint into a new folder; `load` gives the same again.
 
     Raises:
-        InputError: if there is a checkpoint already, or the folder cannot be written to.
+        InputError: if there is a checkpoint already, the folder cannot be written to, or a file that goes with the model
+            cannot be read.
 
-    Spec: [training.checkpoint][].
+    Spec: [training.checkpoint][], [tasks.carried][].
     """
     if not isinstance(trained, Trained):
         raise InputError(
@@ -71,8 +73,26 @@ def save(trained: Trained, folder: str | Path) -> None:
         raise InputError(f"{folder} holds a checkpoint already; nothing is overwritten. Give another folder, or remove it.")
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is a run, which keeps a checkpoint of its own. Give another folder.")
-    card = {"format": FORMAT, "recipe": as_table(trained.recipe), "provenance": dict(trained.provenance)}
-    write_manifested(folder, {_MODEL: tensor_file(plain_weights(trained.model)), _CARD: to_json(card)})
+    card: dict[str, Any] = {"format": FORMAT, "recipe": as_table(trained.recipe), "provenance": dict(trained.provenance)}
+    contents = {_MODEL: tensor_file(plain_weights(trained.model))}
+    for setting, path in carried_files(trained.recipe.task).items():
+        name = f"{setting}{path.suffix}"
+        contents[name] = read_carried(setting, path)
+        card["recipe"]["task"][setting] = name
+        card.setdefault("carried", {})[setting] = name
+    write_manifested(folder, contents | {_CARD: to_json(card)})
+
+
+def read_carried(setting: str, path: Path) -> bytes:
+    """The content of a file that goes with a model.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}, the `task.{setting}` of the model, cannot be read: {error.strerror or error}.") from None
 
 
 def load(path_or_name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Trained:
@@ -87,10 +107,14 @@ def load(path_or_name: str | Path, device: str | torch.device = "cpu", dtype: to
     Raises:
         InputError: if there is none, or a file is missing or damaged, or weights are not finite.
 
-    Spec: [training.checkpoint][].
+    Spec: [training.checkpoint][], [tasks.carried][].
     """
     folder = find_checkpoint(path_or_name)
     contents, card = _contents(folder)
+    for setting, name in _of_card({"carried": {}} | card, "carried", folder).items():
+        if name not in contents:
+            raise InputError(f"the checkpoint {folder} lacks {name}; copy it again, or train anew.")
+        _of_card(_of_card(card, "recipe", folder), "task", folder)[setting] = str(folder / name)
     recipe = parse_recipe(_of_card(card, "recipe", folder), where=f"{folder / _CARD}", trained=True)
     model = build_model(recipe.model)
     weights = _tensors(contents[_MODEL], folder / _MODEL)

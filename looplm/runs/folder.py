@@ -100,6 +100,8 @@ class RunFolder:
             differs = list(_differences(_read_config(path), _plain(as_table(recipe))))
             if note["seed"] != source["seed"]:
                 differs.append(f"`seed` is {note['seed']} there and {source['seed']} here")
+            if read_header(path).get("carried") != source.get("carried"):
+                differs.append(f"the files that go with the model, {', '.join(source.get('carried', {}))}, have changed")
             if differs:
                 raise InputError(f"{path} is another run: {'; '.join(differs)}. Give the same command, or another folder.")
             return cls(path, note, lock)

@@ -1,5 +1,6 @@
 """Where a result comes from."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 
 import looplm
+from looplm.runs.checkpoint import read_carried
 from looplm.spec import citation
+from looplm.task import carried_files
 from looplm.train.execution import Execution
 from looplm.train.recipe import Recipe
 
@@ -18,11 +21,17 @@ from looplm.train.recipe import Recipe
 def provenance(recipe: Recipe, seed: int, device: torch.device, execution: Execution) -> dict[str, Any]:
     """What is needed to judge a number, and to get it again."""
     clauses = dict.fromkeys((*recipe.clauses(), *execution.clauses()))
+    carried = {
+        setting: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for setting, path in carried_files(recipe.task).items()
+        for content in (read_carried(setting, path),)
+    }
     return {
         "preset": recipe.name,
         "seed": seed,
         **circumstances(device, execution.dtype),
         "execution": asdict(execution),
+        **({"carried": carried} if carried else {}),
         "clauses": [citation(id) for id in clauses],
     }
 

@@ -5,8 +5,8 @@ A summary is the only file that a report, figure or page may take a number from:
     {"schema": 2, "results": [{"preset", "task", "title", "seed", "parameters", "axis", "trained_sizes", "training",
                                "evaluation", "provenance", "cells": [{"set", "size", "n", "correct", ...}]}]}
 
-A size is in the task's own measure, which `axis` names. Where a set is scored by loss, its cells hold `nats_per_token`,
-and tables and figures show bits in place of accuracy.
+A size is in the task's own measure, which `axis` names. Where a set is scored by loss, its cells hold `nats_per_token` and, of
+a text, `bits_per_character`; tables and figures show bits in place of accuracy.
 """
 
 import json
@@ -126,6 +126,8 @@ def _wrong_in(results: Any) -> str | None:
 def pooled_cells(results: Iterable[Result], kind: str) -> list[dict[str, Any]]:
     """Cells of one test set, seeds pooled: counts added, the interval of the sum, and the worst seed's accuracy."""
     by_size: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    results = list(results)
+    shown = _SHOWN_LOSS.get(results[0]["axis"], "nats_per_token") if results else ""
     for result in results:
         for cell in result["cells"]:
             if cell["set"] == kind:
@@ -135,16 +137,25 @@ def pooled_cells(results: Iterable[Result], kind: str) -> list[dict[str, Any]]:
         n, correct = sum(c["n"] for c in cells), sum(c["correct"] for c in cells)
         low, high = wilson_interval(correct, n)
         worst = min(c["accuracy"] for c in cells)
-        measures = [name for name in ("mean_loops", "block_evaluations", "nats_per_token") if all(name in c for c in cells)]
+        names = ("mean_loops", "block_evaluations", "nats_per_token", "bits_per_character")
+        measures = [name for name in names if all(name in c for c in cells)]
         means = {name: sum(c[name] * c["n"] for c in cells) / n for name in measures}
         pooled.append(
             {"size": size, "n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
             | {"worst": worst, "seeds": len(cells)}
             | means
-            | ({"bits": to_bits(means["nats_per_token"])} if "nats_per_token" in means else {})
-            | ({"worst_bits": to_bits(max(c["nats_per_token"] for c in cells))} if "nats_per_token" in means else {})
+            | ({"bits": _in_bits(means, shown), "worst_bits": max(_in_bits(c, shown) for c in cells)} if shown in means else {})
         )
     return pooled
+
+
+_SHOWN_LOSS = {"pieces": "bits_per_character"}
+"""Of the sizes' unit, the loss that tables show, where it is not that of a token: pieces of two vocabularies do not compare."""
+_UNITS = {"bytes": "bits per byte", "pieces": "bits per character"}
+
+
+def _in_bits(cell: Mapping[str, Any], measure: str) -> float:
+    return to_bits(cell[measure]) if measure == "nats_per_token" else float(cell[measure])
 
 
 def to_bits(nats: float) -> float:
@@ -158,8 +169,11 @@ def scored_by_loss(results: Sequence[Result]) -> bool:
 
 
 def bits_unit(result: Result) -> str:
-    """What one token of a set that is scored by loss costs: bits per byte, where sizes are counted in bytes."""
-    return "bits per byte" if result["axis"] == "bytes" else "bits per token"
+    """What tables show of a set that is scored by loss: bits per byte, where sizes are counted in bytes.
+
+    Spec: [korean.bits-per-character][].
+    """
+    return _UNITS.get(result["axis"], "bits per token")
 
 
 def groups_of(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -271,7 +285,7 @@ def comparison_table(results: Sequence[Result], controls: Sequence[Result]) -> t
     """Header and rows: size, what others wanted and measured, each control, then these results.
 
     One result is shown with its intervals; several, pooled, with the worst seed. Sets that are scored by loss are shown in
-    bits per token. `loops` is the mean over answer tokens
+    bits. `loops` is the mean over answer tokens
     of the first test set; `work` the block evaluations of a problem in each test set, where they were counted.
     """
     kinds, base = sets_of(results), results[0]["preset"]

@@ -35,6 +35,11 @@ def unusable(recipe: "Recipe") -> Iterator[str]:
     """Everything in which what the task makes, drawn for it, does not fit: batches, test sets, the traced example."""
     task, room = recipe.task, getattr(recipe.model, "max_positions", 0)
     try:
+        task.vocabulary  # noqa: B018  a file may hold it
+    except InputError as error:
+        yield str(error).rstrip(".")
+        return
+    try:
         drawn = task.batch(range(recipe.training.batch_size), Draw(0, "problems"))
         yield from _of_batch(drawn, task.vocabulary, "a training batch")
     except InputError as error:
@@ -129,7 +134,11 @@ def _of_example(task: Task, room: int) -> Iterator[str]:
 
 
 def _of_task_and_body(recipe: "Recipe") -> Iterator[str]:
-    model, vocabulary = recipe.model, recipe.task.vocabulary
+    model = recipe.model
+    try:
+        vocabulary = recipe.task.vocabulary
+    except InputError:  # it is in a file that is not here; `unusable` says so
+        return
     if model.vocab_size != len(vocabulary):
         yield f"`model.vocab_size` is {model.vocab_size}, but the task has {len(vocabulary)} tokens; leave it out, or set that"
     if model.positions == "place" and model.place_ids != vocabulary.places:

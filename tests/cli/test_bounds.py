@@ -19,6 +19,7 @@ from looplm.cli import main
 from looplm.cli.commands import all_commands
 from looplm.resources import asset
 from looplm.tasks.language import Language
+from looplm.tasks.language.tokenizer import train_tokenizer
 from looplm.train.recipe import load_recipe
 
 Captured = pytest.CaptureFixture[str]
@@ -49,6 +50,9 @@ BASE: dict[str, list[str]] = {
     "data": ["addition", "--out", "new"],
     "depth": ["adder", "--out", "new"],
     "generate": ["text-run", "a"],
+    "tokenizer train": ["text", "--vocab", "285", "--out", "new"],
+    "tokenizer report": ["text.model", "text"],
+    "ngram": ["text-run"],
 }
 """Arguments with which each command can be run."""
 WRITES_THE_REPOSITORY = ("spec record", "ship", "profile detect", "doctor")
@@ -137,6 +141,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bounds")
     (folder / "file").write_text("no model, no recipe, no numbers")
     (folder / "text").write_text(TEXT)
+    (folder / "text.model").write_bytes(train_tokenizer([TEXT], 285).model)
     shutil.copy(asset("adder") / "summary.json", folder / "numbers.json")
     recipe = load_recipe("text", {"task": {"path": str(folder / "text"), "context": 16}, "evaluation": {"sizes": [8]}})
     assert isinstance(recipe.task, Language)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from korean_text import tokenizer
 from safetensors.torch import load_file, save_file
 from tiny_recipe import tiny
 from typeguard import suppress_type_checks
@@ -17,6 +18,8 @@ from looplm.errors import InputError
 from looplm.models import build_model
 from looplm.models.looped import looped
 from looplm.runs.checkpoint import FORMAT, Trained, load, read_card, save
+from looplm.settings import as_table
+from looplm.task import carried_files
 from looplm.train.recipe import read_recipe, recipe_names
 
 
@@ -39,12 +42,16 @@ def same_weights(a: Trained, b: Trained) -> bool:
 
 @pytest.mark.spec("training.checkpoint")
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_model_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
+def test_a_model_comes_back_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ko-text.model").write_bytes(tokenizer(4000).model)
     trained = fresh(name)
     save(trained, tmp_path / "checkpoint")
+    task = as_table(trained.recipe)["task"]
+    copies = {setting: str(tmp_path / "checkpoint" / f"{setting}.model") for setting in carried_files(trained.recipe.task)}
     for path in (tmp_path, tmp_path / "checkpoint", str(tmp_path)):
         again = load(path)
-        assert again.recipe == trained.recipe
+        assert as_table(again.recipe) == as_table(trained.recipe) | {"task": task | copies}
         assert not again.model.training
         assert same_weights(again, trained)
         assert again.provenance == {"seed": 7, "training": {}}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import korean_text
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,12 +19,15 @@ from looplm.train.recipe import load_recipe, parse_recipe, recipe_names
 def test_every_shipped_recipe_is_valid_and_survives_a_round_trip(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a loop. " * 200, encoding="utf-8")
-    stories = tmp_path / "qa16_train.txt"
+    stories, korean, pieces = tmp_path / "qa16_train.txt", tmp_path / "korean.txt", tmp_path / "pieces.model"
     stories.write_text("\n".join(simulate(400, 0)), encoding="utf-8")
+    korean.write_text(korean_text.korean(), encoding="utf-8")
+    pieces.write_bytes(korean_text.tokenizer(4000).model)
     few = {"task": {"path": str(stories)}, "evaluation": {"problems_per_cell": 20}}
+    changes = {"text": {"task": {"path": str(text)}}} | {name: few for name in recipe_names() if name.startswith("babi")}
+    changes |= {key: {"task": {"path": str(korean), "tokenizer": str(pieces)}} for key in ("ko-text", "ko-text-looped")}
     for name in recipe_names():
-        changes = {"task": {"path": str(text)}} if name == "text" else few if name.startswith("babi") else None
-        recipe = load_recipe(name, changes)
+        recipe = load_recipe(name, changes.get(name))
         assert recipe.name == name
         assert parse_recipe(as_table(recipe), where="test") == recipe
 

@@ -1,10 +1,16 @@
-"""Text: a file in any language, byte by byte, each predicted from those before it."""
+"""Text: a file in any language, byte by byte or in pieces, each predicted from those before it.
 
-from collections.abc import Mapping, Sequence
+tokenizer.py   pieces: a SentencePiece model that gives every text back
+corpus.py      what a file holds, and which of its documents are held out
+ngram.py       what counting alone predicts: the floor of a model
+"""
+
+import codecs
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,53 +24,82 @@ from looplm.errors import InputError
 from looplm.settings import STRICT
 from looplm.shapes import Int
 from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
+from looplm.tasks.language.corpus import BOUNDARY, normalized, parted, read_text
+from looplm.tasks.language.tokenizer import Tokenizer, characters_begun
 
 BEGIN = 256
 """Stands before a window, and fills rows up; no byte has this id."""
-_CONTINUED, _EXAMPLE_BYTES = 8, 9
-"""Bytes by which a question is continued, and those of the example: few enough for a screen to show a trace."""
+_CONTINUED, _EXAMPLE_TOKENS = 8, 9
+"""Tokens by which a question is continued, and those of the example: few enough for a screen to show a trace."""
 _SHOWN = {ord(" "): "␣", ord("\n"): "⏎", ord("\t"): "⇥"}
 _KEPT_BYTES = 2**28
 """Largest file that is kept in memory whole."""
-_Bytes = NDArray[np.uint8]
+_Tokens = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Language:
-    """Windows of a text file, each byte predicted from those before it.
+    """Windows of a text file, each token predicted from those before it; a token is a byte, or a piece of a tokenizer.
 
-    Spec: [tasks.bytes][], [tasks.windows][], [tasks.text-held-out][].
+    Spec: [tasks.bytes][], [tasks.windows][], [tasks.text-held-out][], [korean.pieces][].
     """
 
     path: str = ""
     """The file; a relative path is taken from the current directory. A trained model goes on without it."""
+    tokenizer: str | None = None
+    """A file of `looplm tokenizer train`; a trained model keeps a copy. Without one, tokens are bytes."""
     context: int = Field(default=128, ge=2, le=2**16)
     """Tokens of a row."""
     held_out_share: float = Field(default=0.1, gt=0, lt=1)
-    """Of the file's bytes, at its end: for testing only."""
+    """Of the file, for testing only: of its bytes, at the end; of its characters where there is a tokenizer."""
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The begin mark, and all bytes, each under its own value, or the pieces of the tokenizer.
+
+        Raises:
+            InputError: if the tokenizer cannot be used.
+        """
+        if pieces := self.pieces:
+            return Vocabulary(pieces.symbols, pad=pieces.begin, characters=pieces.characters)
+        shown = (_SHOWN.get(byte) or (chr(byte) if 32 < byte < 127 else f"{byte:02x}") for byte in range(256))
+        begun = (characters_begun(bytes([byte])) for byte in range(256))
+        return Vocabulary((*shown, "<bos>"), pad=BEGIN, characters=(*begun, 0))
+
+    @cached_property
+    def pieces(self) -> Tokenizer | None:
+        """The tokenizer; None where tokens are bytes."""
+        return None if self.tokenizer is None else Tokenizer.load(self.tokenizer)
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """All bytes, each under its own value, and the begin mark; bytes that are no visible sign are shown in hexadecimal."""
-        shown = (_SHOWN.get(byte) or (chr(byte) if 32 < byte < 127 else f"{byte:02x}") for byte in range(256))
-        return Vocabulary((*shown, "<bos>"), pad=BEGIN)
+    def carried(self) -> dict[str, Path]:
+        """The tokenizer goes with a trained model.
+
+        Spec: [tasks.carried][].
+        """
+        return {"tokenizer": Path(self.tokenizer)} if self.tokenizer is not None else {}
+
+    @property
+    def unit(self) -> str:
+        """What tokens are."""
+        return "bytes" if self.tokenizer is None else "pieces"
 
     @property
     def suites(self) -> Mapping[str, Suite]:
         """Windows of the held-out part, of any length."""
-        return {"held-out": Suite("held-out", "bytes", scored_by="loss")}
+        return {"held-out": Suite("held-out", self.unit, scored_by="loss")}
 
     @property
     def trained_sizes(self) -> tuple[int, int]:
-        """Bytes of a window: always as many."""
+        """Tokens of a window: always as many."""
         return self.context, self.context
 
     @property
     def example(self) -> str:
-        """The first whole words that are held out, cut to a few bytes."""
-        begins = self._parts()[1][: 10 * _EXAMPLE_BYTES].tobytes().decode(errors="ignore")
-        words = [word for word in begins.split() if word.isprintable()]
-        return " ".join(words[1:] or words).encode()[:_EXAMPLE_BYTES].decode(errors="ignore").strip()
+        """The first whole words that are held out, cut to a few tokens."""
+        begins = self.answer(self.parts()[1][: 10 * _EXAMPLE_TOKENS].tolist())
+        words = [word for word in begins.split() if word.isprintable() and "\ufffd" not in word]
+        return self.answer(self._encode(" ".join(words[1:] or words))[:_EXAMPLE_TOKENS]).strip("\ufffd ")
 
     def batch(self, rows: range, draw: Draw) -> Batch:
         """Windows of the training part, one a row, at places drawn evenly.
@@ -72,50 +107,53 @@ class Language:
         Raises:
             InputError: if the file cannot be read, or is too short.
 
-        Spec: [tasks.windows][], [tasks.rows][].
+        Spec: [tasks.windows][], [tasks.rows][], [korean.pieces][].
         """
-        text, _ = self._parts()
+        text, _ = self.parts()
         places = len(text) - self.context + 1
-        return collate(windows(text, (draw.of("where").uniform(rows, 1)[:, 0] * places).long(), self.context))
+        starts = (draw.of("where").uniform(rows, 1)[:, 0] * places).long()
+        return collate(windows(text, starts, self.context), self.vocabulary.pad)
 
     def longest(self) -> Batch:
         """A window; which one does not matter, and no file is read."""
-        return collate(torch.zeros(1, self.context, dtype=torch.int64))
+        return collate(torch.zeros(1, self.context, dtype=torch.int64), begin=0)
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
-        """Windows of `size` bytes of the held-out part, at places drawn evenly; they may overlap.
+        """Windows of `size` tokens of the held-out part, at places drawn evenly; they may overlap.
 
         Raises:
             InputError: if there is no such set, the file cannot be read, or too little of it is held out.
 
-        Spec: [tasks.held-out][], [tasks.text-held-out][].
+        Spec: [tasks.held-out][], [tasks.text-held-out][], [korean.pieces][].
         """
         if name not in self.suites:
             raise InputError(f"there is no test set {name!r} of a text; there is: held-out.")
-        _, text = self._parts()
+        _, text = self.parts()
         if not 1 <= size <= len(text):
             raise InputError(
-                f"windows have 1 to {len(text):,} bytes, of which `held_out_share = {self.held_out_share}` of {self.path} "
-                f"consists: got {size}; hold more out, give a longer text, or set `evaluation.sizes`."
+                f"windows have 1 to {len(text):,} {self.unit}, of which `held_out_share = {self.held_out_share}` of "
+                f"{self.path} consists: got {size}; hold more out, give a longer text, or set `evaluation.sizes`."
             )
         check_count(count)
         generator = Draw(seed, "test", size).generator()
-        return collate(windows(text, torch.randint(0, len(text) - size + 1, (count,), generator=generator), size))
+        starts = torch.randint(0, len(text) - size + 1, (count,), generator=generator)
+        return collate(windows(text, starts, size), self.vocabulary.pad)
 
     def prompt(self, text: str) -> Prompt:
-        """The bytes of any text, even of none.
+        """The tokens of any text, even of none.
 
         Raises:
-            InputError: if it has no bytes: half a surrogate pair.
+            InputError: if it has none: half a surrogate pair.
         """
-        try:  # bytes of the command line that are no UTF-8 come as surrogates, and go back
-            return Prompt([BEGIN, *text.encode(errors="surrogateescape")], max_new_tokens=_CONTINUED)
-        except UnicodeEncodeError as error:
-            raise InputError(f"{text[error.start : error.end]!r} is half a character; give whole ones.") from None
+        return Prompt([self.vocabulary.pad, *self._encode(text)], max_new_tokens=_CONTINUED)
 
     def answer(self, ids: Sequence[int]) -> str:
-        """The bytes as UTF-8; what is no whole character becomes U+FFFD, and marks vanish."""
-        return as_bytes(ids).decode(errors="replace")
+        """The text of tokens, without marks: of bytes, what is no whole character becomes U+FFFD; of pieces, it vanishes."""
+        return self.pieces.decode(ids) if self.pieces else as_bytes(ids).decode(errors="replace")
+
+    def whole(self, ids: Sequence[int]) -> str:
+        """The same up to the last character that no further token can change: what may be shown of a text as it comes."""
+        return self.pieces.decode(ids) if self.pieces else whole_characters()(as_bytes(ids))
 
     def right(self, text: str) -> str | None:
         """None: many continuations are right."""
@@ -123,7 +161,18 @@ class Language:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that this task exercises."""
-        return tuple(f"tasks.{name}" for name in ("bytes", "windows", "text-held-out", "nats-per-token"))
+        shared = ("tasks.windows", "tasks.nats-per-token", "korean.bits-per-character")
+        if self.tokenizer is None:
+            return (*shared, "tasks.bytes", "tasks.text-held-out")
+        return (*shared, *(f"korean.{name}" for name in ("text", "exact", "pieces", "held-out-documents")), "tasks.carried")
+
+    def _encode(self, text: str) -> list[int]:
+        if self.pieces:
+            return self.pieces.encode(normalized(text))
+        try:  # bytes of the command line that are no UTF-8 come as surrogates, and go back
+            return list(text.encode(errors="surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text[error.start : error.end]!r} is half a character; give whole ones.") from None
 
     @cached_property
     def _version(self) -> tuple[int, int]:
@@ -134,32 +183,41 @@ class Language:
             return (0, 0)  # reading says what is wrong
         return found.st_mtime_ns, found.st_size
 
-    def _parts(self) -> tuple[_Bytes, _Bytes]:
-        """What is for training, and what is held out."""
+    def parts(self) -> tuple[_Tokens, _Tokens]:
+        """The tokens that are for training, and those that are held out.
+
+        Raises:
+            InputError: if the file cannot be read, or is too short.
+        """
         if not self.path:
             raise InputError("the task language reads a text file: give one with --data FILE, or as `task.path`.")
-        text = _read(Path(self.path).absolute(), self._version)
-        trained = len(text) - ceil(self.held_out_share * len(text))
-        if trained < self.context:
+        path = Path(self.path).absolute()
+        if self.pieces:
+            trained, held_out = _read_pieces(path, self._version, self.pieces, self.held_out_share)
+        else:
+            text = _read(path, self._version)
+            cut = len(text) - ceil(self.held_out_share * len(text))
+            trained, held_out = text[:cut], text[cut:]
+        if len(trained) < self.context:
             raise InputError(
-                f"{self.path} is too short: a window has {self.context:,} bytes, and {trained:,} of its {len(text):,} are for "
-                "training; give a longer text, or a smaller `task.context`."
+                f"{self.path} is too short: a window has {self.context:,} {self.unit}, and {len(trained):,} of its "
+                f"{len(trained) + len(held_out):,} are for training; give a longer text, or a smaller `task.context`."
             )
-        return text[:trained], text[trained:]
+        return trained, held_out
 
 
-def collate(window: Annotated[Tensor, Int("N T")]) -> Batch:
-    """Windows as a model reads them: each byte is predicted from the mark and the bytes before it.
+def collate(window: Annotated[Tensor, Int("N T")], begin: int = BEGIN) -> Batch:
+    """Windows as a model reads them: each token is predicted from the mark and the tokens before it.
 
     Spec: [tasks.windows][].
     """
-    tokens = torch.cat((torch.full_like(window[:, :1], BEGIN), window[:, :-1]), 1)
+    tokens = torch.cat((torch.full_like(window[:, :1], begin), window[:, :-1]), 1)
     everywhere = torch.ones_like(window, dtype=torch.bool)
     return Batch(tokens, window, everywhere, everywhere)
 
 
-def windows(text: _Bytes, starts: Annotated[Tensor, Int("N")], size: int) -> Annotated[Tensor, Int("N T")]:
-    """So many bytes from each place of a text.
+def windows(text: _Tokens, starts: Annotated[Tensor, Int("N")], size: int) -> Annotated[Tensor, Int("N T")]:
+    """So many tokens from each place of a text.
 
     Spec: [tasks.bytes][].
     """
@@ -175,8 +233,31 @@ def as_bytes(ids: Sequence[int]) -> bytes:
     return bytes(id for id in ids if id < BEGIN)
 
 
+def whole_characters() -> Callable[[bytes], str]:
+    """Gives of bytes, as they come, the text up to the last whole character; what is no UTF-8 at all becomes U+FFFD."""
+    return codecs.getincrementaldecoder("utf-8")("replace").decode
+
+
 @lru_cache(maxsize=8)
-def _read(path: Path, version: tuple[int, int]) -> _Bytes:
+def _read_pieces(path: Path, version: tuple[int, int], pieces: Tokenizer, held_out_share: float) -> tuple[_Tokens, _Tokens]:
+    """The pieces of a file's two parts, each document followed by the end mark if the file says where documents end.
+
+    Raises:
+        InputError: if it cannot be read, or is no text.
+
+    Spec: [korean.pieces][].
+    """
+    text = read_text(path)
+    ends = [pieces.end] if BOUNDARY in text else []
+    trained, held_out = (
+        np.fromiter((id for document in part for id in (*pieces.encode(document), *ends)), dtype=np.int32)
+        for part in parted(text, held_out_share)
+    )
+    return trained, held_out
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, version: tuple[int, int]) -> _Tokens:
     """The bytes of a file, read once; a file too large to keep is mapped into memory, and must stay as it is.
 
     Raises:

@@ -20,8 +20,7 @@ from looplm.models.looped import LoopLM
 from looplm.settings import as_table
 from looplm.spec import oracle
 from looplm.task import Batch
-from looplm.tasks.language import BEGIN, Language, as_bytes, collate, windows
-from looplm.tasks.language.verbs import whole_characters
+from looplm.tasks.language import BEGIN, Language, as_bytes, collate, whole_characters, windows
 from looplm.train.recipe import load_recipe
 
 spec = oracle("tasks")
