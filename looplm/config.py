@@ -23,9 +23,13 @@ class ModelConfig:
     mlp: Literal["gelu", "swiglu"] = "gelu"
     mlp_width: int = Field(ge=1)
     norm: Literal["rms", "layer"] = "rms"
+    norm_epsilon: float = Field(default=1e-6, gt=0, le=1e-2)
+    """Added to the mean square under the root."""
     embedding_std: float = Field(default=0.02, gt=0)
 
     positions: Literal["none", "rope", "learned", "place"] = "rope"
+    rope_theta: float = Field(default=10_000.0, gt=1)
+    """Base of RoPE's angles; a larger one turns slower, for longer texts."""
     max_positions: int = Field(default=0, ge=0)
     """Longest text in tokens, for learned positions; the other schemes have no limit and take 0."""
     place_ids: tuple[int, ...] = ()
@@ -53,6 +57,8 @@ class ModelConfig:
             raise ValueError(f"`heads` must be a multiple of `kv_heads`: got {self.heads} and {self.kv_heads}")
         if self.positions == "rope" and (self.width // self.heads) % 2:
             raise ValueError(f"RoPE rotates pairs: width / heads must be even, got {self.width // self.heads}")
+        if self.rope_theta != 10_000 and self.positions != "rope":
+            raise ValueError("`rope_theta` has a meaning for the positions 'rope' only")
         if (self.positions == "learned") != (self.max_positions > 0):
             raise ValueError("`max_positions` must be given for learned positions, and only for them")
         if (self.positions == "place") != bool(self.place_ids):

@@ -7,6 +7,7 @@ from typing import Any
 
 from looplm.cli.bench import Bench
 from looplm.cli.conform import Conform
+from looplm.cli.convert import Convert
 from looplm.cli.doctor import Doctor
 from looplm.cli.evaluate import Eval, Report
 from looplm.cli.plan import PlanCommand
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Any] = {
     "profile": ProfileCommand,
     "spec": Spec,
     "conform": Conform,
+    "convert": Convert,
     "bench": Bench,
     "doctor": Doctor,
 }

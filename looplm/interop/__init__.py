@@ -1,1 +1,1 @@
-"""Meeting other programs: conformance vectors for ports."""
+"""Meeting other programs: conformance vectors for ports, and Llama as transformers keeps it."""

@@ -9,8 +9,6 @@ from torch.autograd.function import once_differentiable
 from looplm.config import ModelConfig
 from looplm.shapes import Float
 
-_NORM_EPS = 1e-6
-
 
 def make_norm(config: ModelConfig) -> nn.Module:
     """RMSNorm or LayerNorm over the width, as the config says.
@@ -18,13 +16,13 @@ def make_norm(config: ModelConfig) -> nn.Module:
     Spec: [architecture.rms-norm][], [architecture.layer-norm][].
     """
     kinds = {"rms": RMSNorm, "layer": nn.LayerNorm}
-    return kinds[config.norm](config.width, eps=_NORM_EPS)
+    return kinds[config.norm](config.width, eps=config.norm_epsilon)
 
 
 class RMSNorm(nn.RMSNorm):
     r"""$x / \sqrt{\mathrm{mean}(x^2) + \epsilon}$, times a trained gain.
 
-    Source: Zhang and Sennrich 2019, equation 4, arXiv:1910.07467. We add $\epsilon$ to the mean square.
+    Source: Zhang and Sennrich 2019, equation 4, arXiv:1910.07467. We add $\epsilon$, `norm_epsilon`, to the mean square.
     Spec: [architecture.rms-norm][].
     """
 

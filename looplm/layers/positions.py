@@ -92,11 +92,9 @@ class RotaryPositions(Positions):
     Spec: [architecture.rope][].
     """
 
-    base = 10_000.0
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.head_dim = config.width // config.heads
+        self.head_dim, self.base = config.width // config.heads, config.rope_theta
 
     def rotation(self, index: Annotated[Tensor, Int("B T")]) -> Rotation:
         """One angle per position and pair of coordinates."""

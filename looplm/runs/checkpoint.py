@@ -155,9 +155,9 @@ def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name.replace("_orig_mod.", ""): tensor for name, tensor in model.state_dict().items()}
 
 
-def tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
+def tensor_file(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     """Tensors as the content of a safetensors file."""
-    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
 
 
 def write_manifested(folder: Path, contents: Mapping[str, bytes]) -> None:

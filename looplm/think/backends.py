@@ -311,6 +311,8 @@ def _problem_of_model(model: LoopLM) -> str:
     assert isinstance(layer, Layer)
     if layer.attention.qkv.weight.shape[0] != 3 * config.width:
         return "the kernels know attention in which every query head has its own keys and values"
+    if (config.norm_epsilon, config.rope_theta) != (1e-6, 10_000.0):
+        return "the kernels know `norm_epsilon = 1e-6` and `rope_theta = 10_000`"
     if config.place_strict:
         return "the kernels know places without `place_strict`"
     return ""

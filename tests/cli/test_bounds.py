@@ -44,11 +44,14 @@ BASE: dict[str, list[str]] = {
     "spec stale": ["run"],
     "spec record": [],
     "conform": [],
+    "convert": ["llama", "--out", "new"],
     "bench": ["generation"],
     "doctor": [],
     "solve": ["1+1"],
     "data": ["addition", "--out", "new"],
     "depth": ["adder", "--out", "new"],
+    "controls": ["text-run", "--out", "new"],
+    "stories": ["new.txt"],
     "generate": ["text-run", "a"],
     "tokenizer train": ["text", "--vocab", "285", "--out", "new"],
     "tokenizer report": ["text.model", "text"],
@@ -135,6 +138,8 @@ def test_every_command_has_arguments_to_be_run_with() -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a file, and a run of text whose weights are those of the beginning."""
+    from looplm.config import ModelConfig
+    from looplm.interop.llama import write_llama
     from looplm.models import build_model
     from looplm.runs.checkpoint import Trained, save
 
@@ -144,6 +149,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.model").write_bytes(train_tokenizer([TEXT], 285).model)
     shutil.copy(asset("adder") / "summary.json", folder / "numbers.json")
     recipe = load_recipe("text", {"task": {"path": str(folder / "text"), "context": 16}, "evaluation": {"sizes": [8]}})
+    static = ModelConfig(body="static", vocab_size=257, width=8, heads=2, mlp="swiglu", mlp_width=8, state_norm=False)
+    write_llama(build_model(static), folder / "llama", 16)
     assert isinstance(recipe.task, Language)
     save(Trained(build_model(recipe.model), recipe), folder / "text-run")
     return folder
@@ -190,6 +197,7 @@ QUICKLY = {
     "depth": ["--n", "4", "--digits", "3", "--chains", "2"],
     "data": ["--count", "50", "--test-count", "2"],
     "generate": ["--max-new-tokens", "3"],
+    "stories": ["--count", "20"],
 }
 """What makes commands quick."""
 SLOW = ("train", "study", "bench")

@@ -21,22 +21,22 @@ def config(**more: object) -> ModelConfig:
 
 
 @pytest.mark.spec("architecture.rms-norm")
-@given(sizes, sizes)
-def test_rms_norm_matches_the_spec(rows: int, tokens: int) -> None:
-    norm = make_norm(config(norm="rms")).double()
+@given(sizes, sizes, st.sampled_from([1e-6, 1e-5, 0.01]))
+def test_rms_norm_matches_the_spec(rows: int, tokens: int, epsilon: float) -> None:
+    norm = make_norm(config(norm="rms", norm_epsilon=epsilon)).double()
     torch.nn.init.normal_(norm.weight)  # type: ignore[arg-type]
     x = torch.randn(rows, tokens, 6).double()
-    torch.testing.assert_close(norm(x), architecture.rms_norm(x, norm.weight))
+    torch.testing.assert_close(norm(x), architecture.rms_norm(x, norm.weight, epsilon))
 
 
 @pytest.mark.spec("architecture.layer-norm")
-@given(sizes, sizes)
-def test_layer_norm_matches_the_spec(rows: int, tokens: int) -> None:
-    norm = make_norm(config(norm="layer")).double()
+@given(sizes, sizes, st.sampled_from([1e-6, 1e-5, 0.01]))
+def test_layer_norm_matches_the_spec(rows: int, tokens: int, epsilon: float) -> None:
+    norm = make_norm(config(norm="layer", norm_epsilon=epsilon)).double()
     torch.nn.init.normal_(norm.weight)  # type: ignore[arg-type]
     torch.nn.init.normal_(norm.bias)  # type: ignore[arg-type]
     x = torch.randn(rows, tokens, 6).double()
-    torch.testing.assert_close(norm(x), architecture.layer_norm(x, norm.weight, norm.bias))
+    torch.testing.assert_close(norm(x), architecture.layer_norm(x, norm.weight, norm.bias, epsilon))
 
 
 @pytest.mark.spec("architecture.gelu")

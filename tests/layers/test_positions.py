@@ -79,11 +79,11 @@ def test_scores_of_some_queries_are_their_rows_of_the_whole() -> None:
 
 
 @pytest.mark.spec("architecture.rope")
-@given(st.integers(0, 5000), st.lists(st.floats(-3, 3), min_size=4, max_size=4))
-def test_rope_matches_the_spec(position: int, vector: list[float]) -> None:
-    rotation = RotaryPositions(config("rope")).rotation(torch.tensor([[position]]))
+@given(st.integers(0, 5000), st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.sampled_from([100.0, 10_000.0, 500_000.0]))
+def test_rope_matches_the_spec(position: int, vector: list[float], theta: float) -> None:
+    rotation = RotaryPositions(config("rope", rope_theta=theta)).rotation(torch.tensor([[position]]))
     turned = rotation.turn(torch.tensor(vector, dtype=torch.float64).reshape(1, 1, 1, 4))
-    expected = torch.tensor(architecture.rope(vector, position), dtype=torch.float64)
+    expected = torch.tensor(architecture.rope(vector, position, theta), dtype=torch.float64)
     torch.testing.assert_close(turned.flatten(), expected, atol=1e-12, rtol=0)
 
 
