@@ -49,6 +49,8 @@ BASE: dict[str, list[str]] = {
     "data": ["addition", "--out", "new"],
     "depth": ["adder", "--out", "new"],
     "generate": ["text-run", "a"],
+    "controls": ["run", "--out", "new"],
+    "stories": ["new.txt"],
 }
 """Arguments with which each command can be run."""
 WRITES_THE_REPOSITORY = ("spec record", "ship", "profile detect", "doctor")
@@ -63,6 +65,7 @@ WORDS = ["", "nosuch", "file", ".", "é한\U0001f600", "-", "a.b:C"]
 WHERE_WORK_BEGINS = (
     "looplm.models.looped.LoopLM.embed",
     "looplm.tasks.addition.export.draw_training",
+    "looplm.tasks.babi.simulate._story",
     "looplm.bench.generation.report",
     "looplm.lab.study.run_study",
     "looplm.interop.make_vectors.write_vectors",
@@ -183,6 +186,7 @@ QUICKLY = {
     "depth": ["--n", "4", "--digits", "3", "--chains", "2"],
     "data": ["--count", "50", "--test-count", "2"],
     "generate": ["--max-new-tokens", "3"],
+    "stories": ["--count", "3"],
 }
 """What makes commands quick."""
 SLOW = ("train", "study", "bench")
