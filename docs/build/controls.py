@@ -1,6 +1,5 @@
 """The tables of a summary that `looplm controls` wrote: accuracy of a recipe and its controls, and what its slots read."""
 
-from math import floor
 from pathlib import Path
 from statistics import fmean
 
@@ -41,7 +40,7 @@ def controls_table(path: Path, name: str, language: str) -> str:
         if control not in _NAMES:
             raise ValueError(f"the control {control!r} has no name: give it one in docs/build/controls.py.")
         (cell,) = pooled_cells(results, sets_of(results)[0])
-        shares = [f"{floor(1000 * cell[which] + 1e-9) / 10:.1f}" for which in ("accuracy", "worst")]  # never rounded up
+        shares = [_percent(cell[which]) for which in ("accuracy", "worst")]
         numbers = [*shares, f"{cell['n']:,}", str(cell["seeds"])]
         rows.append([_NAMES[control][language], *numbers])
     return as_markdown(_HEADER[language], rows)
@@ -55,3 +54,8 @@ def readings_table(path: Path, name: str, language: str) -> str:
         means = [fmean(seed) for seed in zip(*shares, strict=True)]
         rows.append([str(number), *(f"{100 * mean:.0f}" for mean in means)])
     return as_markdown([f"{column}, %" if place else column for place, column in enumerate(_READINGS[language])], rows)
+
+
+def _percent(share: float) -> str:
+    """100 only for all."""
+    return "100" if share == 1 else f"{min(100 * share, 99.9):.1f}"

@@ -70,6 +70,7 @@ WORDS = ["", "nosuch", "file", ".", "é한\U0001f600", "-", "a.b:C"]
 WHERE_WORK_BEGINS = (
     "looplm.models.looped.LoopLM.embed",
     "looplm.tasks.addition.export.draw_training",
+    "looplm.tasks.babi.simulate._story",
     "looplm.bench.generation.report",
     "looplm.lab.study.run_study",
     "looplm.interop.make_vectors.write_vectors",
