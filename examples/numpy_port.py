@@ -79,7 +79,7 @@ class Model:
             q, k, v = np.split(parts.reshape(-1, self.config["width"] // self.heads), [self.heads, self.heads + self.kv_heads])
             if self.config["positions"] == "rope":
                 half = q.shape[1] // 2
-                turn = np.exp(1j * (len(row) - 1) * 10_000.0 ** (-np.arange(half) / half))
+                turn = np.exp(1j * (len(row) - 1) * self.config["rope_theta"] ** (-np.arange(half) / half))
                 q, k = ((y[:, :half] + 1j * y[:, half:]) * turn for y in (q, k))  # a pair of coordinates as a complex number
                 q, k = (np.hstack([y.real, y.imag]) for y in (q, k))
             row[-1].offers[-1].append((k, v))
@@ -108,8 +108,8 @@ class Model:
 
     def norm(self, name, x):
         """RMSNorm or LayerNorm."""
-        x = x - x.mean() if self.config["norm"] == "layer" else x
-        return x / sqrt((x * x).mean() + 1e-6) * self.weights[f"{name}.weight"] + self.weights.get(f"{name}.bias", 0)
+        x, eps = x - x.mean() if self.config["norm"] == "layer" else x, self.config["norm_epsilon"]
+        return x / sqrt((x * x).mean() + eps) * self.weights[f"{name}.weight"] + self.weights.get(f"{name}.bias", 0)
 
     def mlp(self, name, x):
         """GELU or SwiGLU."""

@@ -320,8 +320,6 @@ def read_study_summary(path: Path) -> dict[str, Any]:
 
 
 class _MeasuredOfFile(TypedDict):
-    """What the file of one measure holds, among more."""
-
     values: dict[str, float | None]
     curves: dict[str, list[float | None]]
     notes: dict[str, Any]
@@ -329,8 +327,6 @@ class _MeasuredOfFile(TypedDict):
 
 
 class _CellOfFile(TypedDict):
-    """What every cell of a study's summary holds, among more."""
-
     levels: dict[str, str]
     seed: int
     values: dict[str, float | None]

@@ -32,7 +32,7 @@ SEEN = "np.concatenate([h, self.signal(l)])"
 ANGLE = "n * 10_000 ** (-2 * i / width)"
 WAVE = "0.3 * np.array([sin(a) for a in angles] + [cos(a) for a in angles])"
 LEARNED = '["positions.table.weight"][len(row) - 1]'
-TURN = "np.exp(1j * (len(row) - 1) * 10_000.0 ** (-np.arange(half) / half))"
+TURN = 'np.exp(1j * (len(row) - 1) * self.config["rope_theta"] ** (-np.arange(half) / half))'
 PAIR = "y[:, :half] + 1j * y[:, half:]"
 UNPAIR = "np.hstack([y.real, y.imag])"
 APART = "place[s] - place[-1]"
@@ -43,7 +43,8 @@ HIDDEN = 'abs(apart) > window or (self.config["place_strict"] and not placed[-1]
 SCORE = "np.exp((keys * q).sum(2) / sqrt(q.shape[1]) + bias)"
 SHARED = "np.arange(self.heads) // (self.heads // self.kv_heads)"
 CENTRE = 'x - x.mean() if self.config["norm"] == "layer" else x'
-ROOT = "sqrt((x * x).mean() + 1e-6)"
+EPS = "eps"
+ROOT = f"sqrt((x * x).mean() + {EPS})"
 GELU = "(1 + erf(y / sqrt(2))) / 2"
 READ = '        model.think(row := [*row, token], case["halting"])\n'
 WHILE = '    while len(sources) < case["max_new_tokens"] and (not sources or sources[-1].guesses[-1] != case["stop_token"]):\n'
@@ -159,7 +160,7 @@ WRONG: dict[str, dict[str, Edits]] = {
         ],
         "RoPE turns the other way": [(TURN, TURN.replace("1j", "-1j"))],
         "RoPE turns queries only": [(f"({PAIR}) * turn", f"({PAIR}) * (turn if y is q else 1)")],
-        "RoPE with another base": [(TURN, TURN.replace("10_000.0", "500_000.0"))],
+        "RoPE with another base": [(TURN, TURN.replace('self.config["rope_theta"]', "500_000.0"))],
         "padding is read": [(REAL, ALL), (READ, READ.replace("token]", "token if real else Token(token.id, False)]"))],
         "deeper layers carry": [(ENTRY, ENTRY.replace("+ 1)", "+ (layer == 0))"))],
         "the last pass reads what others offered a loop before": [(SIGNAL, SIGNAL.replace("bias, l)", "bias, l - halted)"))],
@@ -168,9 +169,9 @@ WRONG: dict[str, dict[str, Edits]] = {
         "the change is the largest of a coordinate": [(CHANGE, "abs(h - before).max() / abs(h).max()")],
     },
     "small-layer-norm": {
-        "no eps in LayerNorm": [(ROOT, ROOT.replace("1e-6", '(self.config["norm"] != "layer") * 1e-6'))],
-        "eps of 1e-5 in LayerNorm": [(ROOT, ROOT.replace("1e-6", "1e-5"))],
-        "the variance of a sample": [(ROOT, "sqrt((x * x).sum() / (len(x) - 1) + 1e-6)")],
+        "no eps in LayerNorm": [(ROOT, ROOT.replace("+ ", '+ (self.config["norm"] != "layer") * '))],
+        "eps of 1e-5 in LayerNorm": [(ROOT, ROOT.replace("+ ", "+ 10 * "))],
+        "the variance of a sample": [(ROOT, ROOT.replace("mean()", "sum() / (len(x) - 1)"))],
         "LayerNorm keeps the mean": [(CENTRE, "x")],
         "LayerNorm without shift": [('self.weights.get(f"{name}.bias", 0)', "0")],
         "positions from 1": [(LEARNED, LEARNED.replace(" - 1", ""))],
@@ -194,8 +195,8 @@ WRONG: dict[str, dict[str, Edits]] = {
     },
     "small": {
         "no eps in RMSNorm": [(ROOT, "sqrt((x * x).mean())")],
-        "eps of 1e-5 in RMSNorm": [(ROOT, ROOT.replace("1e-6", "1e-5"))],
-        "eps outside the root": [(ROOT, "(sqrt((x * x).mean()) + 1e-6)")],
+        "eps of 1e-5 in RMSNorm": [(ROOT, ROOT.replace("+ ", "+ 10 * "))],
+        "eps outside the root": [(ROOT, f"(sqrt((x * x).mean()) + {EPS})")],
         "RMSNorm takes the mean away": [(CENTRE, "x - x.mean()")],
         "a gate without a signal sees zeros and ones": [(SEEN_ALONE, "seen = h + 1 if")],
     },
