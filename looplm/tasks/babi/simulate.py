@@ -9,6 +9,8 @@ from looplm.draws import Draw
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve")
 KINDS = ("fox", "owl", "hen", "bear")
 COLOURS = ("red", "blue", "brown", "black")
+_ONE_IN = 8
+"""Of so many stories, one may have more names of the asked one's kind."""
 
 
 def simulate(count: int, seed: int) -> Iterator[str]:
@@ -33,6 +35,11 @@ def _story(generator: torch.Generator) -> list[str]:
 
     asked, other, *_ = order(len(NAMES))
     kinds, colours = drawn(len(NAMES)), drawn(len(NAMES))
+    if int(torch.randint(0, _ONE_IN, (), generator=generator)):  # no third of that kind, as in most official stories
+        away = (1 + torch.randint(0, len(KINDS) - 1, (len(NAMES),), generator=generator)).tolist()
+        its = kinds[asked]
+        kinds = [(its + step) % len(KINDS) if kind == its else kind for kind, step in zip(kinds, away, strict=True)]
+        kinds[asked] = its
     kinds[other] = kinds[asked]
     told = [name for name in range(len(NAMES)) for _ in range(1 if name == asked else 2)]
     facts: list[str] = []

@@ -52,7 +52,7 @@ class Stories:
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Where they go, a name that ends in .txt; the file must not exist."""
-    count: int = 10_000
+    count: int = 12_000
     """Stories, of one question each."""
     seed: int = 0
     """Fixes the stories."""
