@@ -94,6 +94,19 @@ def test_results_are_rendered_from_the_summary(tmp_path: Path, monkeypatch: pyte
     assert "99.0 [" in english
 
 
+def test_the_floor_stands_beside_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell("held-out", 64, 100, 0, 1.0, 64.0, 0.1, nats_per_token=4.0, bits_per_character=3.25).as_json()
+    result = {"preset": "mine", "title": "mine", "seed": 0, "parameters": 1, "cells": [cell]}
+    result |= {"task": "language", "axis": "pieces", "trained_sizes": [64, 64]}
+    counted = {"order": 2, "cells": [{"size": 64, "bits_per_character": [5.5, 3.75]}]}
+    (tmp_path / "mine.json").write_text(json.dumps(make_summary([result]) | {"ngram": counted}), encoding="utf-8")
+    monkeypatch.setattr(render, "resource", lambda name: tmp_path)
+    rows = "\n| ---: | ---: | ---: | ---: |\n| 64 | 3.250 | 5.500 | 3.750 |"
+    assert render.floor("mine", "en") == "| pieces | `mine` | 1-gram | 2-gram |" + rows
+    assert render.floor("mine", "ko") == "| 조각 | `mine` | 1-그램 | 2-그램 |" + rows
+    assert "`docs/data/nothing.json` is missing" in render.floor("nothing", "en")
+
+
 def test_a_page_without_translation_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"every page stands in en and ko; write it"):
         stage.in_language(tmp_path / "new.md", "ko")
