@@ -178,6 +178,16 @@ def test_a_rule_that_the_kernels_do_not_know_is_left_to_torch(rule: HaltingRule)
     assert choose("auto", adder, rule).name == "torch"  # no CUDA here, or the model is not on it
 
 
+@pytest.mark.spec("kernels.choice", "halting.prefix-stability")
+def test_prompts_whose_tokens_wait_for_each_other_are_left_to_torch() -> None:
+    """A kernel would take them for tokens of the answer."""
+    adder, waits = looplm.load("adder").model, PrefixStability(4, threshold=0.9, epsilon=0.1)
+    for rule in (ByRole(Fixed(4), waits), ByRole(waits, waits)):
+        with pytest.raises(InputError, match="do not know this halting rule"):
+            choose("reference", adder, rule)
+    assert choose("reference", adder, ByRole(waits, Fixed(4))).name == "reference"
+
+
 @pytest.mark.spec("kernels.backends")
 def test_the_shipped_adder_runs_on_the_reference() -> None:
     adder = looplm.load("adder")
