@@ -34,6 +34,8 @@ EVERY: list[Task] = [
     Language(path=os.path.relpath(Path(__file__).parents[2] / "README.md"), context=24),
     Babi(path=str(STORIES)),
 ]
+NAMES = [f"{TASKS.name_of(type(task))}-{number}" for number, task in enumerate(EVERY)]
+"""Without paths, which differ between the processes that run the tests."""
 
 
 def same(ours: Batch, whole: Batch, rows: slice) -> None:
@@ -45,7 +47,7 @@ def same(ours: Batch, whole: Batch, rows: slice) -> None:
 
 
 @pytest.mark.spec("tasks.rows")
-@pytest.mark.parametrize("task", EVERY, ids=str)
+@pytest.mark.parametrize("task", EVERY, ids=NAMES)
 @given(st.integers(0, 99), st.integers(0, 9), st.integers(0, 5), st.integers(1, 4))
 def test_rows_drawn_apart_are_those_drawn_together(task: Task, seed: int, step: int, start: int, count: int) -> None:
     draw = Draw(seed, "problems", step)
@@ -53,7 +55,7 @@ def test_rows_drawn_apart_are_those_drawn_together(task: Task, seed: int, step: 
 
 
 @pytest.mark.spec("tasks.held-out", "tasks.face")
-@pytest.mark.parametrize("task", EVERY, ids=str)
+@pytest.mark.parametrize("task", EVERY, ids=NAMES)
 def test_a_task_gives_what_its_face_says(task: Task) -> None:
     for name, suite in task.suites.items():
         assert suite.name == name
@@ -75,7 +77,7 @@ def test_a_task_gives_what_its_face_says(task: Task) -> None:
     assert kind is type(task)
 
 
-@pytest.mark.parametrize("task", EVERY, ids=str)
+@pytest.mark.parametrize("task", EVERY, ids=NAMES)
 def test_a_part_of_a_batch_is_cut_to_its_rows(task: Task) -> None:
     whole = task.batch(range(9), Draw(1, "problems"))
     parts = list(whole.parts(4))
