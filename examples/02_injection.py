@@ -215,7 +215,7 @@ assert right["digit by digit", "first"][-1] == len(sums)
 #
 # ## A stale start {#stale}
 #
-# Now leave $x_0$ where it is, and spoil the paper instead. [`settle`][looplm.models.looped.LoopLM.settle] thinks about a
+# Now leave $x_0$ where it is, and spoil the paper instead. [`settle`][looplm.models.body.Body.settle] thinks about a
 # sum for some loops and gives the [`State`][looplm.models.body.State]; the model's own pass can go on from any such
 # state. We let each sum start from the finished state of *its neighbour*, so that the state says one thing and $x_0$
 # another.
@@ -226,7 +226,7 @@ assert right["digit by digit", "first"][-1] == len(sums)
 #
 # ## 다른 문제의 상태에서 시작하기 {#stale}
 #
-# 이번에는 $x_0$를 그대로 두고 상태를 바꿔 보자. [`settle`][looplm.models.looped.LoopLM.settle]은 문제를 몇 루프 풀어
+# 이번에는 $x_0$를 그대로 두고 상태를 바꿔 보자. [`settle`][looplm.models.body.Body.settle]은 문제를 몇 루프 풀어
 # [`State`][looplm.models.body.State]를 주고, 모델은 어떤 상태에서든 이어서 풀 수 있다. 문제마다 *옆 문제*를 다 푼
 # 상태에서 시작하게 한다. 상태와 $x_0$가 서로 다른 문제를 가리키는 것이다.
 

@@ -15,8 +15,9 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
     Spec: [architecture.rms-norm][], [architecture.layer-norm][].
     """
-    kinds = {"rms": RMSNorm, "layer": nn.LayerNorm}
-    return kinds[config.norm](config.width, eps=config.norm_epsilon)
+    if config.norm == "rms":
+        return RMSNorm(config.width, eps=config.norm_epsilon)
+    return nn.LayerNorm(config.width, eps=config.norm_epsilon)
 
 
 class RMSNorm(nn.RMSNorm):
