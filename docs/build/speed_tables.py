@@ -21,8 +21,8 @@ _HEAD = {
 _MADE = {
     "en": "*{device}, PyTorch {torch}, Triton {triton}, commit {commit}; {passed} of {tests} tests of the kernels passed on it "
     "(`docs/data/{name}.json`).*",
-    "ko": "*{device}, PyTorch {torch}, Triton {triton}, 커밋 {commit}. 이 GPU에서 커널 테스트 {tests}개 가운데 {passed}개가 "
-    "통과했다(`docs/data/{name}.json`).*",
+    "ko": "{device}, PyTorch {torch}, Triton {triton}, 커밋 {commit}. 이 GPU에서 커널 테스트 {tests}개 가운데 {passed}개가 "
+    "통과했다(`docs/data/{name}.json`).",
 }
 _LOOPS = 12
 
@@ -33,7 +33,7 @@ _CLAIMS_HEAD = {
 }
 _CLAIMS_MADE = {
     "en": "*{device}, {threads} thread, PyTorch {torch}, commit {commit}, {rounds} rounds (`docs/data/{name}.json`).*",
-    "ko": "*{device}, 스레드 {threads}개, PyTorch {torch}, 커밋 {commit}, {rounds}라운드(`docs/data/{name}.json`).*",
+    "ko": "{device}, 스레드 {threads}개, PyTorch {torch}, 커밋 {commit}, {rounds}라운드(`docs/data/{name}.json`).",
 }
 _KOREAN = {
     "all loops": "모든 루프",

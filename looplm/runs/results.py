@@ -337,8 +337,9 @@ def ran_out_notes(results: Iterable[Result]) -> list[str]:
 
 
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---:"] * len(header), *rows]
+    """A table in Markdown; columns of numbers on the right, those that hold words on the left."""
+    sides = [":---" if any(cell[:1].isalpha() for cell in column) else "---:" for column in zip(*rows, strict=True)]
+    lines = [header, sides or ["---:"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
