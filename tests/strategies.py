@@ -124,3 +124,9 @@ def masks(draw: st.DrawFn, /, tokens: Tensor, some: bool = False) -> Tensor:
     """Bool[B T]; with `some`, true somewhere in each row."""
     row = st.lists(st.booleans(), min_size=tokens.shape[1], max_size=tokens.shape[1])
     return torch.tensor([draw(row.filter(any) if some else row) for _ in tokens])
+
+
+def in_form(model: LoopLM, sparse: bool) -> LoopLM:
+    """The same model, always or never with sparse views."""
+    model.positions.sparse_from = 0.0 if sparse else float("inf")
+    return model

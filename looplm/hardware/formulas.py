@@ -150,15 +150,16 @@ def attention_kept(model: ModelConfig, tokens: int, size: int) -> int:
     """Bytes of one token that the attention of a layer keeps, besides its input.
 
     Fused attention keeps queries, keys and values, what was read, and a float32 sum of weights for each head. It cannot
-    give a gradient to scores that are trained (place), so there the weights themselves are kept.
+    give a gradient to scores that are trained (place), so there the weights themselves are kept, and with the queries, keys
+    and values they are float32 whatever the products are.
 
     Spec: [hardware.kept-bytes][].
     """
     width, projected = model.width, model.width + 2 * kv_width(model)
     if model.positions == "place":
-        weights = FLOAT32 * model.heads * tokens
-        values = projected if model.heads == 1 else width  # one head's values are a view, which holds the whole projection
-        return weights + size * (width + width + values + width)  # scaled queries, scaled keys, values, what was read
+        viewed = model.heads == 1 and size == FLOAT32  # values that nothing copied hold the whole projection
+        values = projected if viewed else width
+        return FLOAT32 * (model.heads * tokens + width + width + values) + size * width  # weights, q, k, v; what was read
     numbers = projected + width
     if model.positions == "rope":
         sines_and_cosines = 2 * (model.width // model.heads)  # half a head of each, for queries and for keys

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import VOCABULARY, model_configs
+from strategies import VOCABULARY, in_form, model_configs
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
@@ -84,7 +84,7 @@ def test_flops_are_those_that_pytorch_counts(config: ModelConfig, rows: int, tok
     first = loops // 2 + 1
     if config.layers > 1 and config.body != "static" and recompute:
         recompute = False  # the counter sees a recomputed layer's forward only up to what is needed
-    model = Execution(recompute=recompute).prepare(build_model(config))
+    model = Execution(recompute=recompute).prepare(in_form(build_model(config), sparse=False))
     text = torch.randint(0, VOCABULARY, (rows, tokens))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits = model(text, loops, first_read=first)
@@ -103,7 +103,7 @@ def test_flops_are_those_that_pytorch_counts(config: ModelConfig, rows: int, tok
 @pytest.mark.spec("hardware.forward-flops", "hardware.cache-bytes")
 @given(model_configs(), st.integers(1, 3), st.integers(2, 8), st.integers(1, 4))
 def test_decoding_counts_one_token_against_all_that_are_cached(config: ModelConfig, rows: int, tokens: int, loops: int) -> None:
-    model = build_model(config).eval().requires_grad_(False)
+    model = in_form(build_model(config), sparse=False).eval().requires_grad_(False)
     text = torch.randint(0, VOCABULARY, (rows, tokens + 1))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as prefill:
         rule = Confidence(loops, min_loops=loops, threshold=1.0)  # looks at the logits of every loop

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import masks, models, simple_rules, texts
+from strategies import in_form, masks, models, simple_rules, texts
 from torch import Tensor
 
 from looplm.layers.attention import attention_view
@@ -15,12 +15,6 @@ from looplm.models.looped import LoopLM, columns
 from looplm.think.generate import generate
 
 windowed = st.sampled_from([0, 1, 2]).flatmap(lambda window: models(positions="place", place_window=window))
-
-
-def in_form(model: LoopLM, sparse: bool) -> LoopLM:
-    """The same model, always or never with sparse views."""
-    model.positions.sparse_from = 0.0 if sparse else float("inf")
-    return model
 
 
 @pytest.mark.spec("architecture.sparse-view")
