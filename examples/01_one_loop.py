@@ -110,14 +110,12 @@ h1 = adder.step(h0, x0, 1, view)
 print("after loop 1:", guess(h1))
 
 # %% [markdown] lang="en"
-# Three tokens are right already: the 3, the last 1, and the end. Three more are off by one, two of them (0 and 2) because
-# they are the sums of their digits without the carry. In one loop a token has looked at the others only once, when they
-# had not yet thought themselves. So give it another look.
+# Only the end is right already. In one loop a token has looked at the others only once, when they had not yet thought
+# themselves. So give it another look.
 
 # %% [markdown] lang="ko"
-# 세 토큰, 곧 3과 마지막 1과 끝 표시는 벌써 맞았다. 셋은 1만큼 빗나갔고, 그중 둘(0과 2)은 받아올림을 빼고 더한 값이다.
-# 한 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고, 그때는 그 토큰들도 아직 계산하기 전이었다. 그러니 한 번 더 보게
-# 하자.
+# 벌써 맞은 것은 끝 표시뿐이다. 한 루프에서 토큰은 다른 토큰을 한 번 보았을 뿐이고, 그때는 그 토큰들도 아직 계산하기
+# 전이었다. 그러니 한 번 더 보게 하자.
 
 # %%
 h2 = adder.step(h1, x0, 2, view)
@@ -158,13 +156,15 @@ for loops in (1, 2, 6):
 # ## What it thinks after each loop {#guesses}
 #
 # [`trace_text`][looplm.think.trace.trace_text] keeps every guess. A column is a token, a row a loop; right of the dotted
-# line each token predicts the answer, and stops as soon as two loops agree ([halting.two-equal-argmaxes][]).
+# line each token predicts the answer, and stops from its second loop on as soon as it is 90 % sure
+# ([halting.confidence][]); the prompt stops after two loops.
 
 # %% [markdown] lang="ko"
 # ## 루프마다의 추측 {#guesses}
 #
 # [`trace_text`][looplm.think.trace.trace_text]은 모든 추측을 기록한다. 열은 토큰이고 행은 루프이다. 점선 오른쪽의
-# 토큰은 저마다 답을 예측하며, 두 루프의 추측이 같으면 멈춘다([halting.two-equal-argmaxes][]).
+# 토큰은 저마다 답을 예측하며, 둘째 루프부터는 확신도가 90 %에 이르면 멈춘다([halting.confidence][]). 프롬프트는 두
+# 루프 뒤에 멈춘다.
 
 # %%
 trace = trace_text(adder, task, "68915+62898", own)
@@ -229,7 +229,7 @@ assert not torch.equal(adder.logits(states[40])[0, answer].argmax(-1), right)
 # It thinks its way to the answer, and past it. Nothing in its training ever asked the state to stay where it was, so
 # perhaps the small steps add up; forty loops lose what two had found. Others have seen looped models overthink (Bansal et
 # al. 2022, arXiv:2202.05826); how to train one that can rest is a question for a later chapter. Here the halting rule
-# keeps it safe: two loops agree, and the token stops ([halting.two-equal-argmaxes][]), its state frozen
+# keeps it safe: sure after its second loop, the token stops ([halting.confidence][]), its state frozen
 # ([halting.freeze][]).
 #
 # ## Exercises {#exercises}
@@ -243,8 +243,8 @@ assert not torch.equal(adder.logits(states[40])[0, answer].argmax(-1), right)
 # 모델은 답에 이르지만, 계속 돌리면 답을 지나쳐 버린다. 훈련의 어느 것도 상태가 그 자리에 머물도록 요구하지 않았으므로,
 # 아마 작은 변화가 쌓였을 것이다. 두 루프가 찾은 것을 마흔 루프가 잃는다. 루프 모델이 지나치게 오래
 # 생각하는(overthinking) 현상은 다른 연구에서도 보고되었다(Bansal 외 2022, arXiv:2202.05826). 상태가 한곳에 머무는
-# 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 이를 막아 준다. 두 루프의 추측이 같으면 토큰은
-# 멈추고([halting.two-equal-argmaxes][]), 상태는 동결된다([halting.freeze][]).
+# 모델을 훈련하는 방법은 뒤의 장에서 다룬다. 여기서는 정지 규칙이 이를 막아 준다. 둘째 루프 뒤에 확신이 서면 토큰은
+# 멈추고([halting.confidence][]), 상태는 동결된다([halting.freeze][]).
 #
 # ## 연습 문제 {#exercises}
 #
@@ -272,33 +272,34 @@ for l in range(1, 7):
 check_without_x0(h, forgotten=False)
 
 # %% [markdown] lang="en"
-# **2.** Give every loop the signal of one and the same loop. For some loop's signal all six loops lead astray. Which one?
+# **2.** Give every loop the signal of one and the same loop, from loop 1 to loop 6. With one of these signals six loops
+# still find the answer, with the others they do not. Which one is it?
 
 # %% [markdown] lang="ko"
-# **2.** 모든 루프에 같은 루프의 신호를 주어 보자. 어떤 루프의 신호를 주면 여섯 루프를 돌아도 답이 틀린다. 어느
-# 루프인가?
+# **2.** 모든 루프에 루프 1부터 6까지 가운데 한 루프의 신호만 주어 보자. 그중 하나를 주면 여섯 루프 뒤에도 답이 맞고,
+# 다른 것을 주면 틀린다. 어느 루프의 신호인가?
 
 
 # %%
 def check_signal(always):
-    """With this signal in every loop, the answer after six loops is wrong."""
+    """With this signal in every loop, the answer after six loops is right."""
     h = h0
     for _ in range(6):
         h = adder.step(h, x0, always, view)
-    wrong = not torch.equal(adder.logits(h)[0, answer].argmax(-1), right)
-    assert wrong, f"with the signal of loop {always} it says {guess(h)}"
+    found = torch.equal(adder.logits(h)[0, answer].argmax(-1), right)
+    assert found, f"with the signal of loop {always} it says {guess(h)}"
 
 
 # %% tags=["solution"]
-check_signal(4)
+check_signal(1)
 
 # %% [markdown] lang="en"
 # **3.** Find a sum with a carry in which every token of the answer is done after two loops, and one in which some token
-# takes three. (Can you find one that needs four? We did not.)
+# takes three. (The second kind is rare: draw long sums, a few thousand of them.)
 
 # %% [markdown] lang="ko"
-# **3.** 받아올림이 있는데도 답의 모든 토큰이 두 루프로 끝나는 덧셈과, 어떤 토큰이 세 루프를 쓰는 덧셈을 찾아보자. (네
-# 루프가 드는 덧셈을 찾을 수 있는가? 우리는 찾지 못했다.)
+# **3.** 받아올림이 있는데도 답의 모든 토큰이 두 루프로 끝나는 덧셈과, 어떤 토큰이 세 루프를 쓰는 덧셈을 찾아보자. (뒤의
+# 것은 드물다. 긴 덧셈을 몇천 개 뽑아 보자.)
 
 
 # %%
@@ -312,4 +313,4 @@ def check_loops(two, three):
 
 
 # %% tags=["solution"]
-check_loops(two="99+1", three="58+67")
+check_loops(two="99+1", three="705538788019+170685840287")

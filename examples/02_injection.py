@@ -4,15 +4,15 @@
 # # x0 injection {#injection-chapter}
 #
 # **What you will see.** What enters a loop besides the state. You will take the input away after the first loop and see
-# one model fail at once and another hardly notice; start a model from the state of another problem, and watch it find
+# one model fail at once and another forget slowly; start a model from the state of another problem, and watch it find
 # its way back, or not; and see that the two adders of this package live with $x_0$ in quite different ways.
 
 # %% [markdown] lang="ko"
 # # x0 주입 {#injection-chapter}
 #
 # **무엇을 보게 되는가.** 상태 말고 무엇이 루프로 들어가는지를 본다. 첫 루프 뒤에 입력을 지우면 한 모델은 곧바로
-# 무너지고 다른 모델은 거의 영향을 받지 않는다. 다른 문제의 상태에서 시작한 모델이 자기 문제로 돌아오는지도 본다. 이
-# 패키지의 두 덧셈 모델이 $x_0$를 쓰는 방식은 전혀 다르다.
+# 무너지고 다른 모델은 천천히 잊는다. 다른 문제의 상태에서 시작한 모델이 자기 문제로 돌아오는지도 본다. 이 패키지의 두
+# 덧셈 모델이 $x_0$를 쓰는 방식은 전혀 다르다.
 
 # %% [markdown] lang="en"
 # ## The idea {#idea}
@@ -207,11 +207,13 @@ for name, adder in adders.items():
         right[name, way] = solved(logits, questions[name])
         print(f"{name:15} x0 at {way:6}", *(f"{n:3}" for n in right[name, way]))
 assert right["all at once", "first"][-1] == 0
-assert right["digit by digit", "first"][-1] == len(sums)
+second, sixth = right["digit by digit", "first"][1], right["digit by digit", "first"][5]
+assert second > len(sums) / 2 > sixth > 0
 
 # %% [markdown] lang="en"
 # The same deed, and two outcomes. One adder falls apart within three loops. The other, which has also heard $x_0$ in
-# every loop of its training, does not miss it: what it needs was copied into the state at loop 1.
+# every loop of its training, still solves most sums after its second loop, from what was copied into the state at loop 1;
+# then the copy fades, loop by loop.
 #
 # ## A stale start {#stale}
 #
@@ -221,8 +223,8 @@ assert right["digit by digit", "first"][-1] == len(sums)
 # another.
 
 # %% [markdown] lang="ko"
-# 같은 변경인데 결과는 다르다. 한 모델은 세 루프 만에 무너진다. 다른 모델도 훈련의 매 루프에서 $x_0$를 받았지만 없어도
-# 문제가 없다. 필요한 것을 루프 1에서 이미 상태에 저장한 것이다.
+# 같은 변경인데 결과는 다르다. 한 모델은 세 루프 만에 무너진다. 다른 모델도 훈련의 매 루프에서 $x_0$를 받았지만, 루프
+# 1에서 상태에 저장한 것으로 둘째 루프 뒤에도 문제를 대부분 푼다. 그러나 저장한 것은 루프를 거듭할수록 사라진다.
 #
 # ## 다른 문제의 상태에서 시작하기 {#stale}
 #
@@ -336,11 +338,11 @@ for way, values in by_levels.items():
 # ## What surprised us {#surprise}
 #
 # That the same rule, in two models of nearly the same size, means two different things. One has made $x_0$ a part of
-# the equation that its state solves; the other has learned to listen once. Their loops were equally free to listen.
-# They differ in more than one way, and the study points to one difference. The adder that listens once always started
-# from 0 and stopped after six loops, and for that, once is enough. The other was made to start from states of other
-# problems; it can trust nothing but the sheet on the desk. Noise on the state ([training.state-noise][]), which it had
-# too, does not do this alone: the models of recipe B without restarts had it as well. Chapter 6 comes back to both.
+# the equation that its state solves; the other leans on what it heard at loop 1. Their loops were equally free to
+# listen. They differ in more than one way, and the study points to one difference. The adder that leans on its copy
+# always started from 0 and is sure after two loops, before the copy has faded. The other was made to start from states of
+# other problems; it can trust nothing but the sheet on the desk. Noise on the state ([training.state-noise][]), which it
+# had too, does not do this alone: the models of recipe B without restarts had it as well. Chapter 6 comes back to both.
 #
 # ## Exercises {#exercises}
 #
@@ -361,9 +363,9 @@ for way, values in by_levels.items():
 # ## 뜻밖이었던 점 {#surprise}
 #
 # 크기가 거의 같은 두 모델에서 같은 규칙이 서로 다른 것을 뜻한다는 점이다. 한 모델은 $x_0$를 상태가 푸는 식의 일부로
-# 만들었고, 다른 모델은 한 번만 읽는 법을 배웠다. 읽을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만, 연구는 한 가지
-# 차이를 가리킨다. 한 번만 읽는 모델은 언제나 0에서 시작하여 여섯 루프 안에 멈추었고, 그러려면 한 번 읽는 것으로
-# 충분하다. 다른 모델은 다른 문제의 상태에서도 시작해야 했으므로, 믿을 수 있는 것은 입력뿐이다. 이 모델의 상태에는
+# 만들었고, 다른 모델은 루프 1에서 읽은 것에 의존한다. 읽을 자유는 둘이 같았다. 두 모델은 여러모로 다르지만, 연구는 한
+# 가지 차이를 가리킨다. 저장한 것에 의존하는 모델은 언제나 0에서 시작했고, 저장한 것이 사라지기 전에 두 루프 만에
+# 확신한다. 다른 모델은 다른 문제의 상태에서도 시작해야 했으므로, 믿을 수 있는 것은 입력뿐이다. 이 모델의 상태에는
 # 잡음도 들어왔지만([training.state-noise][]), 잡음만으로는 그렇게 되지 않는다. 재출발 없이 훈련한 레시피 B의 모델에도
 # 잡음은 있었다. 6장에서 두 가지를 다시 다룬다.
 #

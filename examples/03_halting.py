@@ -86,8 +86,8 @@ for t in answer[0].nonzero()[:, 0].tolist():
     print(f"{SYMBOLS[tokens[0, t]]:5}", *shown)
 
 # %% [markdown] lang="en"
-# After loop 1 four of the seven guesses are wrong, and one of the wrong ones is 96 % sure of itself. After loop 2 all are
-# right.
+# After loop 1 six of the seven guesses are wrong, and the surest of these gives itself three chances in four. After loop
+# 2 all are right.
 #
 # ## Five rules {#rules}
 #
@@ -102,7 +102,8 @@ for t in answer[0].nonzero()[:, 0].tolist():
 # rule, and ask where it would have stopped every token.
 
 # %% [markdown] lang="ko"
-# 루프 1 뒤에는 일곱 추측 가운데 넷이 틀렸고, 틀린 것 하나는 96 %나 확신한다. 루프 2 뒤에는 모두 맞는다.
+# 루프 1 뒤에는 일곱 추측 가운데 여섯이 틀렸고, 그 가운데 가장 확신하는 것의 확신도는 네 번에 세 번꼴이다. 루프 2
+# 뒤에는 모두 맞는다.
 #
 # ## 다섯 규칙 {#rules}
 #
@@ -149,9 +150,10 @@ for name, rule in rules.items():
     print(f"{name:23}", *at[0, answer[0]].tolist(), f"  wrong: {wrong}")
 
 # %% [markdown] lang="en"
-# The 96 % was a trap: a threshold of 0.9 takes it, 0.99 does not. Two equal argmaxes need no number at all, but always at
-# least two loops. The state change is the slowest here: this model's state goes on moving after its guess has settled, as
-# the first chapter saw.
+# On this sum no guess of the first loop is both wrong and sure, so even a threshold of 0.9 does no harm; the map below
+# shows that on others it does. Two equal argmaxes need no number at all, but always one loop more than the guess itself.
+# The state change is the slowest here: this model's state goes on moving after its guess has settled, as the first
+# chapter saw.
 #
 # ## Roles, and Wait-to-Think {#roles}
 #
@@ -160,9 +162,9 @@ for name, rule in rules.items():
 # the prompt and high in the answer, is the Wait-to-Think of the plan behind this project ([halting.wait-to-think][]).
 
 # %% [markdown] lang="ko"
-# 96 %는 함정이었다. 임계값(threshold) 0.9에서는 걸리고 0.99에서는 걸리지 않는다. 두 추측이 같은지 보는 규칙에는
-# 임계값이 필요 없지만, 아무리 빨라도 두 루프가 든다. 상태 변화는 여기서 가장 느리다. 첫 장에서 보았듯이 이 모델의
-# 상태는 추측이 안정된 뒤에도 계속 바뀐다.
+# 이 덧셈에는 루프 1에서 틀리면서 확신하는 추측이 없으므로 임계값(threshold) 0.9도 해가 없다. 다른 덧셈에서는 그렇지
+# 않다는 것을 아래의 지도가 보인다. 두 추측이 같은지 보는 규칙에는 임계값이 필요 없지만, 언제나 추측 자체보다 한 루프가
+# 더 든다. 상태 변화는 여기서 가장 느리다. 첫 장에서 보았듯이 이 모델의 상태는 추측이 안정된 뒤에도 계속 바뀐다.
 #
 # ## 역할, 그리고 Wait-to-Think {#roles}
 #
@@ -175,7 +177,7 @@ wait_to_think = ByRole(Confidence(6, threshold=0.99), Confidence(6, threshold=0.
 thoughts = adder.think(tokens, wait_to_think, answer=answer, keep_every_loop=True)
 print("prompt", *thoughts.loops_taken[~answer].tolist())
 print("answer", *thoughts.loops_taken[answer].tolist())
-assert thoughts.loops_taken[~answer].max() == 1
+assert thoughts.loops_taken[~answer].double().mean() < 1.5
 
 # %% [markdown] lang="en"
 # ## What a halted token leaves {#leaves}
@@ -240,8 +242,9 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # A rule is a point on a map: how many sums it solves, for how much work ([halting.block-evaluations][]). A threshold is
 # a way across it. Here are 100 carry-heavy sums of 12 digits ([addition.carry-heavy-set][]) on the left for the adder
 # that writes digit after digit, and on the right for the one that gives all digits at once. "Prompt: all loops" lets
-# the prompt run as long as the answer may, "prompt: 1 loop" stops it after one; on the right it stops when its state
-# rests. Below the map, the same as sums solved / block evaluations a sum.
+# the prompt run as long as the answer may, "prompt: 1 loop" stops it after one; "from loop 2" is how this adder is
+# shipped. On the right the prompt stops when its state rests. Below the map, the same as sums solved / block
+# evaluations a sum.
 
 # %% [markdown] lang="ko"
 # ## 비용과 절약 {#frontier}
@@ -249,8 +252,8 @@ print(f"{tokens.shape[1]} tokens, at once or one by one: the same")
 # 규칙은 지도 위의 한 점이다. 계산량을 얼마나 들여([halting.block-evaluations][]) 문제를 몇 개나 푸는가? 임계값을 바꾸면
 # 지도를 가로지르는 곡선이 된다. 받아올림이 많은 12자리 덧셈 100문제([addition.carry-heavy-set][])를, 왼쪽에서는 숫자를
 # 하나씩 쓰는 덧셈 모델이, 오른쪽에서는 모든 숫자를 한꺼번에 내놓는 모델이 푼다. "prompt: all loops"는 프롬프트도 답이
-# 돌 수 있는 만큼 돌리고, "prompt: 1 loop"는 한 루프에서 멈춘다. 오른쪽의 프롬프트는 상태가 수렴하면 멈춘다. 지도
-# 아래에는 같은 것을 푼 문제 수 / 한 문제의 블록 계산으로 적었다.
+# 돌 수 있는 만큼 돌리고, "prompt: 1 loop"는 한 루프에서 멈춘다. "from loop 2"는 이 모델이 배포될 때의 규칙이다.
+# 오른쪽의 프롬프트는 상태가 수렴하면 멈춘다. 지도 아래에는 같은 것을 푼 문제 수 / 한 문제의 블록 계산으로 적었다.
 
 # %%
 parallel = looplm.load("parallel-adder").model
@@ -270,6 +273,10 @@ maps = {
             ],
             "confidence, prompt: 1 loop": [
                 ByRole(Confidence(6, threshold=t), Fixed(1)) for t in thresholds
+            ],
+            "from loop 2, prompt: 2 loops": [
+                ByRole(Confidence(6, min_loops=2, threshold=t), Fixed(2))
+                for t in thresholds
             ],
         },
     ),
@@ -320,7 +327,8 @@ assert max(found["all at once 한꺼번에", "confidence, in order"]) == len(pro
 
 # %% [markdown] lang="en"
 # Read it in both directions. On the left, confidence with a prompt that runs all loops costs more than two fixed loops
-# for all, and is no more accurate: halting the answer alone forgets that most tokens stand in the prompt. On the right,
+# for all, and is no more accurate: halting the answer alone forgets that most tokens stand in the prompt. Told to wait
+# for the second loop, it is two fixed loops again, with a third in hand for a token that is not sure. On the right,
 # none of these thresholds of confidence alone reaches the top. Waiting for the slots before it, which any rule may be
 # told to do ([halting.in-order][]), brings it there; prefix stability gets there for less work, and for less than fixed
 # loops on these sums, which are full of carries. On uniform sums a few fixed loops do as well ([chapter
@@ -336,7 +344,8 @@ assert max(found["all at once 한꺼번에", "confidence, in order"]) == len(pro
 
 # %% [markdown] lang="ko"
 # 양쪽을 다 읽어 보자. 왼쪽에서 프롬프트를 끝까지 돌리면서 답만 확신도로 멈추면, 모두 두 루프로 고정한 것보다 비싼데 더
-# 정확하지는 않다. 토큰의 대부분이 프롬프트에 있기 때문이다. 오른쪽에서는 확신도만 보아서는 여기의 어떤 임계값도
+# 정확하지는 않다. 토큰의 대부분이 프롬프트에 있기 때문이다. 둘째 루프까지 기다리게 하면 두 루프로 고정한 것과 같아지고,
+# 확신하지 못한 토큰에는 셋째 루프가 남는다. 오른쪽에서는 확신도만 보아서는 여기의 어떤 임계값도
 # 꼭대기에 이르지 못한다. 어느 규칙에나 지정할 수 있는 대로 앞의 빈칸(slot)을 기다리게 하면([halting.in-order][])
 # 이른다. 앞부분 안정(prefix stability)은 더 적은 계산량으로 이르며, 받아올림이 많은 이 문제들에서는 고정 루프보다도
 # 적게 든다. 균등 추출한 문제에서는 적은 수의 고정 루프로도 충분하다([4장](../examples/04_thinking_longer.py#results)).
@@ -398,14 +407,14 @@ for prompt in (1, 2, 6):
         int((~exact_match(adder, by_hand, way).solved).sum()) for way in ways
     ]
     print(f"prompt of {prompt}, answer of 2-6 loops: missed", *by_prompt[prompt])
-assert by_prompt[1][0] == 0 and by_prompt[1][-1] > 50
-assert max(by_prompt[2]) == max(by_prompt[6]) == 0
+assert by_prompt[1][0] == 0 and by_prompt[1][-1] > 90
+assert max(by_prompt[2]) < 5 and max(by_prompt[6]) == 0
 
 # %% [markdown] lang="en"
-# Two loops over a prompt of one loop are perfect; six miss more than half. Give the prompt one loop more, and nothing is
-# lost. In training all tokens of a batch run equally many loops, so an answer in loop 5 over a prompt that stopped after
-# loop 1 reads what this model has never seen, and every loop takes it further from home. To be allowed to stop early is
-# one thing; to have practised it is another.
+# Two loops over a prompt of one loop are perfect; six miss nearly every sum. Give the prompt one loop more, and hardly
+# anything is lost. In training all tokens of a batch run equally many loops, so an answer in loop 5 over a prompt that
+# stopped after loop 1 reads what this model has never seen, and every loop takes it further from home. To be allowed to
+# stop early is one thing; to have practised it is another.
 #
 # ## Exercises {#exercises}
 #
@@ -415,10 +424,10 @@ assert max(by_prompt[2]) == max(by_prompt[6]) == 0
 # (`Evidence` has `confidence` and `previous_confidence`; inherit from `Fixed` and write `ready`.)
 
 # %% [markdown] lang="ko"
-# 한 루프짜리 프롬프트를 두고 두 루프를 돌면 완벽한데, 여섯 루프를 돌면 절반 넘게 틀린다. 프롬프트에 한 루프만 더 주면
-# 하나도 놓치지 않는다. 훈련에서는 배치의 모든 토큰이 같은 수의 루프를 돈다. 그러니 루프 1에서 멈춘 프롬프트를 루프 5의
-# 답이 읽는다면 이 모델이 한 번도 본 적 없는 것을 읽는 셈이고, 루프를 거듭할수록 훈련한 분포에서 멀어진다. 일찍 멈추어도
-# 되는 것과 그렇게 훈련한 것은 다르다.
+# 한 루프짜리 프롬프트를 두고 두 루프를 돌면 완벽한데, 여섯 루프를 돌면 거의 모두 틀린다. 프롬프트에 한 루프만 더 주면
+# 거의 놓치지 않는다. 훈련에서는 배치의 모든 토큰이 같은 수의 루프를 돈다. 그러니 루프 1에서 멈춘 프롬프트를 루프 5의 답이
+# 읽는다면 이 모델이 한 번도 본 적 없는 것을 읽는 셈이고, 루프를 거듭할수록 훈련한 분포에서 멀어진다. 일찍 멈추어도 되는
+# 것과 그렇게 훈련한 것은 다르다.
 #
 # ## 연습 문제 {#exercises}
 #
@@ -477,7 +486,7 @@ def check_counterexample(problem, low, high):
 
 
 # %% tags=["solution"]
-check_counterexample("8533+8468", low=0.3, high=0.9)
+check_counterexample("374+678", low=0.3, high=0.9)
 
 # %% [markdown] lang="en"
 # The rules are [`looplm.loop.halting`][looplm.loop.halting], their clauses [the spec's page](../spec/halting.md). The

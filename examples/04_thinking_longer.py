@@ -105,15 +105,15 @@ for number, slot in enumerate(t for t in trace.tokens if t.role == "answer"):
 # ## Sure, and wrong {#sure}
 #
 # Here are sums of 16 digits with a carry chain of exactly 12 places ([addition.longest-chain][]), solved three times:
-# with the adder's own rule, stopping at 99 % confidence, and stopping when two loops agree, which was perfect in the
-# first chapter.
+# with the adder's own rule, stopping at 99 % confidence, and stopping when two loops agree, which made no mistake on the
+# sum of the last chapter.
 
 # %% [markdown] lang="ko"
 # ## 확신하면서 틀리다 {#sure}
 #
 # 받아올림 사슬(chain)이 정확히 열두 자리인 16자리 덧셈([addition.longest-chain][])을 세 번 푼다. 한 번은 이 모델의
-# 규칙으로, 한 번은 확신도 99 %에서 멈추게 하여, 또 한 번은 첫 장에서 완벽했던 대로 두 루프의 추측이 같으면 멈추게 하여
-# 푼다.
+# 규칙으로, 한 번은 확신도 99 %에서 멈추게 하여, 또 한 번은 앞 장의 덧셈을 틀리지 않았던 대로 두 루프의 추측이 같으면
+# 멈추게 하여 푼다.
 
 # %%
 

@@ -118,7 +118,7 @@ def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> Non
         ),
         (["trace", "1+1", "--min-loops", "9"], "`min_loops` (9) must not exceed `max_loops` (6)"),
         (["eval", "adder", "--max-loops", "0"], "`max_loops`: Input should be greater than or equal to 1 (got 0)"),
-        (["eval", "adder", "--epsilon", "0.1"], "`epsilon`: has no meaning for the halting rule 'two-equal-argmaxes'"),
+        (["eval", "adder", "--epsilon", "0.1"], "`epsilon`: has no meaning for the halting rule 'confidence'"),
         (["solve", "1+1", "--backend", "triton"], "'triton' cannot run this: the fused kernels need a CUDA device"),
         (["trace", "1+2+3"], "'1+2+3' is not a sum"),
         (["eval"], "no model was given"),

@@ -41,10 +41,11 @@ def test_a_trace_follows_its_schema_and_its_model() -> None:
     answering = [t for t in trace["tokens"] if t["role"] == "answer"]
     assert [t["loops_taken"] for t in answering] == solution.loops_taken
     assert [t["guesses"][-1] for t in answering] == [*"5341", "<eos>"]
-    rule = adder.recipe.halting
+    rules = adder.recipe.halting
     for token in trace["tokens"]:
         for kind in ("guesses", "confidences", "entropies", "changes"):
             assert len(token[kind]) == token["loops_taken"]
+        rule = getattr(rules, token["role"])
         assert (token["halt_reason"] == "max-loops") == (token["loops_taken"] == rule.max_loops)
 
 

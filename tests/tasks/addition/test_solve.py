@@ -77,7 +77,9 @@ def test_the_shipped_adder_says_where_it_comes_from() -> None:
     source = read_card("adder")["provenance"]
     assert {"preset", "seed", "commit", "clauses", "torch", "device", "training"} <= set(source)
     (result,) = json.loads((asset("adder") / "summary.json").read_text())["results"]
-    assert [(c["size"], c["n"]) for c in result["cells"]] == [(12, 10_000), (12, 10_000)]
+    assert [(c["set"], c["size"], c["n"]) for c in result["cells"]] == [
+        (name, 12, 10_000) for name in ("uniform", "carry-heavy", "nines")
+    ]
     assert all(c["accuracy"] >= 0.999 for c in result["cells"])
 
 

@@ -68,16 +68,14 @@
       const own = form.elements.rule.value === "own";
       const threshold = THRESHOLDS[slider.value];
       const { halting } = adder(model);
-      const used = !own || "threshold" in halting;
       rules.querySelector("span").textContent = words.own[model];
-      slider.disabled = !used;
-      shown.textContent = used ? threshold : words.noThreshold;
+      shown.textContent = threshold;
       slider.setAttribute("aria-valuetext", shown.textContent);
       if (!own) {
         const { max_loops, prompt } = halting;
         return { model, halting: { rule: "confidence", max_loops, threshold, prompt }, told: words.atLeast(threshold) };
       }
-      return { model, halting: used ? { ...halting, threshold } : halting, told: used ? words.stable(threshold) : words.equal };
+      return { model, halting: { ...halting, threshold }, told: words.told[halting.rule](threshold) };
     }
 
     function think() {

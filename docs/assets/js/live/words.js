@@ -10,10 +10,9 @@
     "parallel-adder": "all at once",
     adder: "digit by digit",
     rule: "A token stops",
-    own: { "parallel-adder": "when its prefix is stable", adder: "after two equal guesses" },
+    own: { "parallel-adder": "when its prefix is stable", adder: "when it is sure, from loop 2 on" },
     confidence: "when it is sure enough",
     threshold: "Threshold: how sure is sure enough",
-    noThreshold: "this rule asks for no probability",
     invalid: (most) => `Give two numbers and a plus, such as 978+457, with at most ${most} digits in all.`,
     right: "right",
     wrong: (sum) => `wrong: it is ${sum}`,
@@ -34,8 +33,10 @@
     of: (right, done, count) => (done < count ? `${right} of ${done} …` : `${right} of ${count}`),
     done: (right, count, loops) => `${right} of ${count} right, with ${loops} loops a token of the answer.`,
     atLeast: (threshold) => `probability ≥ ${threshold}`,
-    stable: (threshold) => `prefix stable, ≥ ${threshold}`,
-    equal: "two equal guesses",
+    told: {
+      "prefix-stability": (threshold) => `prefix stable, ≥ ${threshold}`,
+      confidence: (threshold) => `probability ≥ ${threshold}, from loop 2 on`,
+    },
   };
 
   const ko = {
@@ -46,10 +47,9 @@
     "parallel-adder": "한꺼번에",
     adder: "한 자리씩",
     rule: "토큰이 멈추는 때",
-    own: { "parallel-adder": "앞부분이 안정되면", adder: "같은 추측이 두 번 이어지면" },
+    own: { "parallel-adder": "앞부분이 안정되면", adder: "둘째 루프부터 확신하면" },
     confidence: "충분히 확신하면",
     threshold: "임계값: 얼마면 충분한가",
-    noThreshold: "이 규칙은 확률을 보지 않는다",
     invalid: (most) => `978+457처럼 두 수와 더하기 기호를 입력한다. 숫자는 모두 합쳐 ${most}개까지이다.`,
     right: "맞았다",
     wrong: (sum) => `틀렸다. 바른 답은 ${sum}이다`,
@@ -70,8 +70,10 @@
     of: (right, done, count) => (done < count ? `${done}개 가운데 ${right}개 …` : `${count}개 가운데 ${right}개`),
     done: (right, count, loops) => `${count}개 가운데 ${right}개를 맞혔고, 답의 토큰마다 ${loops}루프를 썼다.`,
     atLeast: (threshold) => `확률 ≥ ${threshold}`,
-    stable: (threshold) => `앞부분 안정, ≥ ${threshold}`,
-    equal: "같은 추측 두 번",
+    told: {
+      "prefix-stability": (threshold) => `앞부분 안정, ≥ ${threshold}`,
+      confidence: (threshold) => `확률 ≥ ${threshold}, 둘째 루프부터`,
+    },
   };
 
   looplmLive.words = { en, ko };
