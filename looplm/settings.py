@@ -15,8 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from looplm.errors import InputError
 
-STRICT = ConfigDict(extra="forbid")
-"""For dataclasses of settings: an unknown name is a mistake."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For dataclasses of settings: an unknown name is a mistake, and so is a number that is none."""
 Config = TypeVar("Config")
 Table = dict[str, Any]
 

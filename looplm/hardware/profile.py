@@ -18,7 +18,7 @@ from looplm.resources import resource
 from looplm.settings import STRICT, parse, read_toml
 
 _Kind = TypeVar("_Kind")
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(ge=1)]
 Precision = Literal["float32", "bfloat16"]
 """Of the products of matrices; a training step's weights, gradients and moments are always float32."""

@@ -26,7 +26,7 @@ class Sampling:
     Spec: [generation.filters][], [generation.temperature][].
     """
 
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    temperature: Annotated[float, Field(ge=0)] = 0.0
     """Divides the scores; 0: the highest score is taken."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Keep so many tokens of the highest scores."""

@@ -258,6 +258,8 @@ def test_the_prompt_runs_all_loops_unless_a_rule_is_named() -> None:
             "`threshold`: has no meaning for the halting rule 'fixed'.*its settings are: max_loops, min_loops",
         ),
         ({"rule": "state-change", "epsilon": -1}, "`epsilon`: .*greater than 0.*got -1"),
+        ({"rule": "state-change", "epsilon": float("inf")}, "`epsilon`: .*finite number.*got inf"),
+        ({"rule": "prefix-stability", "threshold": 0.9, "epsilon": float("inf")}, "`epsilon`: .*finite number.*got inf"),
         ({"rule": "fixed", "max_loops": 0}, "`max_loops`: .*greater than or equal to 1.*got 0"),
         ({"rule": "two-equal-argmaxes", "min_loops": 7}, r"`min_loops` \(7\) must not exceed `max_loops` \(6\)"),
         ({"rule": "fixed", "unknown_id": 15}, "`unknown_id`: has no meaning for the halting rule 'fixed'"),

@@ -1,5 +1,6 @@
 """A recipe that is accepted goes through all stages; one that would not is refused before step 1."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,27 @@ def test_what_is_accepted_goes_through_all_stages(table: dict[str, Any], tmp_pat
     result = run_recipe(recipe, 0, tmp_path_factory.mktemp("drawn") / "run", CPU)
     assert result["training"]["steps"] == 2
     assert len(result["cells"]) == len(recipe.task.suites) * len(recipe.evaluation.sizes)
+
+
+def _numbers(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where the fractions of a table stand."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, (*path, key))
+        elif isinstance(value, float):
+            yield (*path, key)
+
+
+@pytest.mark.parametrize("name", ["first-light", "parallel", "prefix-sums"])
+@pytest.mark.parametrize("strange", [float("inf"), float("-inf"), float("nan")])
+def test_a_setting_is_a_finite_number(name: str, strange: float) -> None:
+    places = list(_numbers(as_table(load_recipe(name))))
+    assert len(places) > 5
+    for path in places:
+        table = as_table(load_recipe(name))
+        inner = table
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = strange
+        with pytest.raises(InputError, match=path[-1]):
+            parse_recipe(table, where="test")

@@ -24,7 +24,7 @@ class PrefixStability(Bounded):
 
     threshold: Annotated[float, Field(gt=0, le=1)] = field(kw_only=True)
     """Probability."""
-    epsilon: Annotated[float, Field(gt=0)] = field(kw_only=True)
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = field(kw_only=True)
     """Change of the state in one loop, relative to its norm."""
     in_order: bool = field(default=True, init=False)
     """Nothing to set: the rule is about the order."""

@@ -18,7 +18,7 @@ class StateChange(Bounded):
     Spec: [halting.state-change][].
     """
 
-    epsilon: Annotated[float, Field(gt=0)] = field(kw_only=True)
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = field(kw_only=True)
     """Change of the state in one loop, relative to its norm."""
 
     looks_at: ClassVar[frozenset[str]] = frozenset({"change"})
