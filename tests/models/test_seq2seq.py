@@ -16,6 +16,8 @@ from looplm.loop.halting.fixed import Fixed
 from looplm.models import build_model
 from looplm.models.seq2seq import Seq2Seq, Seq2SeqConfig, Side, sides_of, sinusoidal
 from looplm.spec import oracle
+from looplm.think.beam import Beam
+from looplm.think.generate import generate
 
 spec = oracle("seq2seq")
 PAD, ENDS, VOCABULARY = 0, (1, 2), 12
@@ -293,6 +295,28 @@ def test_thinking_is_the_training_pass_read_at_answers() -> None:
     patched = model.think(tokens, Fixed(max_loops=2), hook=lambda l, h: h * 0 if l == 2 else None)
     assert not bool(patched.h.any())
     assert model.think(tokens[:1], Fixed(max_loops=1)).loops_taken.tolist() == [[1] * 6]
+
+
+@pytest.mark.spec("seq2seq.writing")
+@given(models(), st.lists(rows, min_size=1, max_size=3), st.integers(1, 2), st.booleans())
+def test_a_written_target_is_what_one_pass_reads(model: Seq2Seq, prompts: list[list[int]], loops: int, scores: bool) -> None:
+    rule, stop = Fixed(max_loops=loops), 4
+    settings: dict[str, Any] = {"halting": rule, "max_new_tokens": 4, "stop_token": stop, "log_probabilities": scores}
+    made = generate(model, prompts, **settings)
+    for row, (prompt, new) in enumerate(zip(prompts, made.tokens, strict=True)):
+        logits = model(torch.tensor([prompt + new[:-1]]), loops)[-1, 0, len(prompt) - 1 :]
+        assert logits.argmax(-1).tolist() == new
+        assert len(new) == 4 or new[-1] == stop
+        assert made.loops_taken[row] == [loops] * len(new)
+        assert made.block_evaluations[row] == loops * len(new)
+        if scores and made.log_probabilities is not None:
+            wanted = logits.log_softmax(-1).amax(-1)
+            assert_close(torch.tensor(made.log_probabilities[row], dtype=torch.float64), wanted.detach())
+
+
+def test_a_search_is_refused() -> None:
+    with pytest.raises(InputError, match="seq2seq"):
+        generate(make_model(), [[5, 1]], halting=Fixed(max_loops=1), max_new_tokens=2, stop_token=3, beam=Beam(width=2))
 
 
 def test_weight_decay_is_for_matrices_and_its_layers_are_named() -> None:
