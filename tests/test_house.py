@@ -91,6 +91,7 @@ MAY_NAME_IT = {
     "looplm/models/looped.py": "`carry` is a way to offer keys and values (halting.kv-alternatives)",
     "looplm/tasks/language/tokenizer.py": "a setting of SentencePiece: a number is read figure by figure",
     "looplm/spec/__init__.py": "an example of a spec file that imports another",
+    "looplm/tasks/translation/words.py": "a verb among others",
 }
 """Where such a word means something else, or the one name that users call."""
 

@@ -26,7 +26,7 @@ from looplm.tasks.addition.depth import chain_table, offers_table, read_depth, s
 _ASKED = re.compile(r"^<!-- render: (?P<name>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
 
 
-_SPEC_LINK = re.compile(r"\]\((?=[a-z]+\.md#)")
+_SPEC_LINK = re.compile(r"\]\((?=[a-z][a-z0-9]*\.md#)")
 """A sentence's link to another page of the spec."""
 
 
@@ -333,7 +333,7 @@ def changelog(_: str, language: str) -> str:
         elif marks == "###":
             shown = _KINDS.get(title, title) if language == "ko" else title
             line = f"### {shown} {{#changelog-{version}-{title.lower()}}}"
-        parts.append(re.sub(r"\b[a-z]+\.[a-z0-9-]+\b", lambda id: f"[{id[0]}][]" if id[0] in clauses.rows() else id[0], line))
+        parts.append(re.sub(r"\b[a-z][a-z0-9]*\.[a-z0-9-]+\b", lambda id: f"[{id[0]}][]" if id[0] in clauses.rows() else id[0], line))
     return "\n".join(parts)
 
 

@@ -70,6 +70,8 @@ class Body(nn.Module, ABC):
     settings: ClassVar[Any]
     """The dataclass of its settings."""
     config: Any
+    writes: ClassVar[bool] = False
+    """Whether it can write an answer, token after token, though it thinks about a whole row at once."""
 
     @property
     @abstractmethod

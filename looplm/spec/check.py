@@ -24,10 +24,10 @@ EVIDENCE = Path("build/evidence.json")
 """Where the test suite writes what it saw, relative to the checkout."""
 EVIDENCE_SCHEMA = 1
 
-_CITED = re.compile(r"\[([a-z]+\.[a-z0-9-]+)\]\[\]")
-_LOGGED = re.compile(r'"([a-z]+\.[a-z0-9-]+)@[0-9a-f]{7}"')
-_IN_BRACKETS = re.compile(r"\(([a-z]+\.[a-z0-9-]+)(?:, [^()]*)?\)")
-_IN_COMMENT = re.compile(r"# ([a-z]+\.[a-z0-9-]+): ")
+_CITED = re.compile(r"\[([a-z][a-z0-9]*\.[a-z0-9-]+)\]\[\]")
+_LOGGED = re.compile(r'"([a-z][a-z0-9]*\.[a-z0-9-]+)@[0-9a-f]{7}"')
+_IN_BRACKETS = re.compile(r"\(([a-z][a-z0-9]*\.[a-z0-9-]+)(?:, [^()]*)?\)")
+_IN_COMMENT = re.compile(r"# ([a-z][a-z0-9]*\.[a-z0-9-]+): ")
 _FILE_ENDINGS = {"md", "toml", "json", "py", "jsonl", "csv", "svg", "png", "safetensors"}
 
 

@@ -201,7 +201,9 @@ def _begin(
             raise InputError("`real` goes with a tensor of prompts; lists of ids are padded here.")
         prompts, real = (of.to(model.device) for of in pad_left(_listed(prompts, model.config.vocab_size), 0))
     real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
-    _check(looped(model, "generation"), prompts, real, drawing.ending.max_new_tokens)
+    if beams or not model.writes:
+        model = looped(model, "a search" if beams else "generation")
+    _check(model, prompts, real, drawing.ending.max_new_tokens)
     if seeds is None:
         drawing.keys = [Draw(drawing.sampling.seed, f"sample/{row}" if row else "sample") for row in range(len(prompts))]
     else:
@@ -267,7 +269,7 @@ def _check_ids(most: int, least: int, vocabulary: int) -> None:
         raise InputError(f"`prompts` must hold ids from 0 to {vocabulary - 1}: got {least if least < 0 else most}.")
 
 
-def _check(model: LoopLM, prompts: Tensor, real: Tensor, max_new_tokens: int) -> None:
+def _check(model: Body, prompts: Tensor, real: Tensor, max_new_tokens: int) -> None:
     """Refuse prompts that no backend can read.
 
     Spec: [generation.refused][].
@@ -283,7 +285,8 @@ def _check(model: LoopLM, prompts: Tensor, real: Tensor, max_new_tokens: int) ->
     ids = prompts[real]
     _check_ids(int(ids.max()), int(ids.min()), model.config.vocab_size)
     longest = int(real.sum(1).max()) + max_new_tokens - 1
-    room = model.positions.table.num_embeddings if isinstance(model.positions, LearnedPositions) else math.inf
+    positions = model.positions if isinstance(model, LoopLM) else None
+    room = positions.table.num_embeddings if isinstance(positions, LearnedPositions) else math.inf
     if longest > room:
         raise InputError(
             f"this model has learned positions for {room} tokens: got a text of {longest}, new tokens "

@@ -53,6 +53,7 @@ BASE: dict[str, list[str]] = {
     "controls": ["text-run", "--out", "new"],
     "stories": ["new.txt"],
     "generate": ["text-run", "a"],
+    "translate": ["I love you", "--model", "text-run"],
     "tokenizer train": ["text", "--vocab", "285", "--out", "new"],
     "tokenizer report": ["text.model", "text"],
     "ngram": ["text-run"],

@@ -22,6 +22,7 @@ from looplm.tasks.babi import Babi
 from looplm.tasks.babi.simulate import simulate
 from looplm.tasks.language import Language
 from looplm.tasks.prefix_sums import PrefixSums
+from looplm.tasks.translation import Translation
 from looplm.train.recipe import parse_recipe
 
 STORIES = Path(tempfile.mkdtemp()) / "qa16_simulated_train.txt"
@@ -33,6 +34,7 @@ EVERY: list[Task] = [
     PrefixSums(max_bits=12),
     Language(path=os.path.relpath(Path(__file__).parents[2] / "README.md"), context=24),
     Babi(path=str(STORIES)),
+    Translation(),
 ]
 NAMES = [f"{TASKS.name_of(type(task))}-{number}" for number, task in enumerate(EVERY)]
 """Without paths, which differ between the processes that run the tests."""
