@@ -205,15 +205,15 @@ axes.spines[["top", "right"]].set_visible(False)
 # %% [markdown] lang="en"
 # ## What surprised us {#surprise}
 #
-# The movement falls fast, but it does not fall to nothing: long after the answer is found, every loop still shifts the
-# state a little. This model was trained with at most six loops. What happens when nobody stops it? We let it run for
-# forty.
+# Once the answer is found, after loop 2, the movement falls fast, but it does not fall to nothing: long after, every loop
+# still shifts the state a little. This model was trained with at most six loops. What happens when nobody stops it? We
+# let it run for forty.
 
 # %% [markdown] lang="ko"
 # ## 뜻밖이었던 점 {#surprise}
 #
-# 변화량은 빠르게 줄지만 사라지지는 않는다. 답을 찾은 지 한참 뒤에도 루프는 상태를 조금씩 바꾼다. 이 모델은 많아야 여섯
-# 루프로 훈련했다. 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
+# 답을 찾은 루프 2 뒤로 변화량은 빠르게 줄지만 사라지지는 않는다. 한참 뒤에도 루프는 상태를 조금씩 바꾼다. 이 모델은
+# 많아야 여섯 루프로 훈련했다. 멈추지 않으면 어떻게 되는가? 마흔 루프를 돌려 본다.
 
 # %%
 right = question.targets[0, answer]
