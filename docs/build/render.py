@@ -333,7 +333,9 @@ def changelog(_: str, language: str) -> str:
         elif marks == "###":
             shown = _KINDS.get(title, title) if language == "ko" else title
             line = f"### {shown} {{#changelog-{version}-{title.lower()}}}"
-        parts.append(re.sub(r"\b[a-z][a-z0-9]*\.[a-z0-9-]+\b", lambda id: f"[{id[0]}][]" if id[0] in clauses.rows() else id[0], line))
+        parts.append(
+            re.sub(r"\b[a-z][a-z0-9]*\.[a-z0-9-]+\b", lambda id: f"[{id[0]}][]" if id[0] in clauses.rows() else id[0], line)
+        )
     return "\n".join(parts)
 
 
