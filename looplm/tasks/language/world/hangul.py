@@ -1,0 +1,90 @@
+"""How a Korean word takes a particle or an ending: by its last syllable."""
+
+from typing import Literal
+
+_FIRST, _VOWELS, _FINALS = 0xAC00, 21, 28
+_OPEN = {"ㅏ": 0, "ㅐ": 1, "ㅓ": 4, "ㅔ": 5, "ㅕ": 6, "ㅗ": 8, "ㅘ": 9, "ㅙ": 10, "ㅚ": 11, "ㅜ": 13, "ㅝ": 14, "ㅡ": 18, "ㅣ": 20}
+_RIEUL, _PAST = 8, 20
+"""Places of the final consonants ㄹ and ㅆ among the 28 of a syllable, 0 being none."""
+_MEETINGS = {"ㅏ": "ㅏ", "ㅓ": "ㅓ", "ㅐ": "ㅐ", "ㅔ": "ㅔ", "ㅕ": "ㅕ", "ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
+"""The vowel that a stem's last vowel and the 아 or 어 of an ending become."""
+
+PARTICLES: dict[str, tuple[str, str]] = {
+    "은": ("은", "는"),
+    "이": ("이", "가"),
+    "을": ("을", "를"),
+    "와": ("과", "와"),
+    "으로": ("으로", "로"),
+    "아": ("아", "야"),
+    "의": ("의", "의"),
+    "에": ("에", "에"),
+    "에서": ("에서", "에서"),
+    "에게": ("에게", "에게"),
+    "에게서": ("에게서", "에게서"),
+    "에게는": ("에게는", "에게는"),
+}
+"""After a final consonant, and after none."""
+
+Ending = Literal["past", "past-polite", "past-formal", "imperative", "imperative-polite", "imperative-formal", "because"]
+
+
+def final(syllable: str) -> int:
+    """Place of a syllable's final consonant among the 28, 0 if it has none."""
+    return (ord(syllable) - _FIRST) % _FINALS
+
+
+def vowel(syllable: str) -> int:
+    """Place of a syllable's vowel among the 21."""
+    return (ord(syllable) - _FIRST) // _FINALS % _VOWELS
+
+
+def with_particle(word: str, particle: str) -> str:
+    """The word and the form of the particle that its last syllable asks for; 로 also follows ㄹ.
+
+    Args:
+        particle: a key of `PARTICLES`.
+
+    Spec: [world.particle][].
+    """
+    closed, opened = PARTICLES[particle]
+    last = final(word[-1])
+    return word + (opened if last == 0 or (particle == "으로" and last == _RIEUL) else closed)
+
+
+def infinitive(stem: str) -> str:
+    """The stem with 아 or 어, contracted where two vowels meet.
+
+    Spec: [world.vowel-harmony][].
+    """
+    if stem.endswith("하"):
+        return stem[:-1] + "해"
+    last, place = stem[-1], vowel(stem[-1])
+    bright = place in (_OPEN["ㅏ"], _OPEN["ㅗ"])
+    if final(last):
+        return stem + ("아" if bright else "어")
+    met = next(_OPEN[after] for before, after in _MEETINGS.items() if _OPEN[before] == place)
+    return stem[:-1] + chr(ord(last) + (met - place) * _FINALS)
+
+
+def inflect(stem: str, ending: Ending, irregular: str = "") -> str:
+    """A verb's stem with an ending.
+
+    Args:
+        irregular: the stem before a vowel, where it is another one: 주우 of 줍.
+
+    Spec: [world.ending][].
+    """
+    before_vowel = irregular or stem
+    joined = infinitive(before_vowel)
+    if ending.startswith("past"):
+        past = joined[:-1] + chr(ord(joined[-1]) + _PAST) if final(joined[-1]) == 0 else joined
+        return past + {"past": "다", "past-polite": "어요", "past-formal": "습니다"}[ending]
+    if ending == "imperative":
+        return joined + "라"
+    if ending == "because":
+        return joined + "서"
+    if final(stem[-1]) == _RIEUL:
+        honorific = stem[:-1] + chr(ord(stem[-1]) - _RIEUL)
+    else:
+        honorific = before_vowel + ("으" if final(before_vowel[-1]) else "")
+    return honorific + {"imperative-polite": "세요", "imperative-formal": "십시오"}[ending]
