@@ -6,7 +6,7 @@ finds. A slot's forms are all computed, so reading is looking up, and what is no
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, get_args
 
 from looplm.tasks.language.world import lexicon
@@ -136,7 +136,7 @@ def word_form(role: str, word: str, form: str) -> str:
     return with_particle(word, form) if form else word
 
 
-@lru_cache(maxsize=None)
+@cache
 def forms(role: str, form: str) -> dict[str, str]:
     """Every form that may stand in a slot, and the word that it is of."""
     return {word_form(role, word, form): word for word in _WORDS[role]}
@@ -168,7 +168,7 @@ def read(line: str) -> Sentence | None:
     return None
 
 
-@lru_cache(maxsize=1)
+@cache
 def _by_length() -> dict[int, list[Pattern]]:
     found: dict[int, list[Pattern]] = {}
     for pattern in PATTERNS:

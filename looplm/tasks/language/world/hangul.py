@@ -3,7 +3,21 @@
 from typing import Literal
 
 _FIRST, _VOWELS, _FINALS = 0xAC00, 21, 28
-_OPEN = {"ㅏ": 0, "ㅐ": 1, "ㅓ": 4, "ㅔ": 5, "ㅕ": 6, "ㅗ": 8, "ㅘ": 9, "ㅙ": 10, "ㅚ": 11, "ㅜ": 13, "ㅝ": 14, "ㅡ": 18, "ㅣ": 20}
+_OPEN = {
+    "ㅏ": 0,
+    "ㅐ": 1,
+    "ㅓ": 4,
+    "ㅔ": 5,
+    "ㅕ": 6,
+    "ㅗ": 8,
+    "ㅘ": 9,
+    "ㅙ": 10,
+    "ㅚ": 11,
+    "ㅜ": 13,
+    "ㅝ": 14,
+    "ㅡ": 18,
+    "ㅣ": 20,
+}
 _RIEUL, _PAST = 8, 20
 """Places of the final consonants ㄹ and ㅆ among the 28 of a syllable, 0 being none."""
 _MEETINGS = {"ㅏ": "ㅏ", "ㅓ": "ㅓ", "ㅐ": "ㅐ", "ㅔ": "ㅔ", "ㅕ": "ㅕ", "ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
@@ -42,6 +56,7 @@ def with_particle(word: str, particle: str) -> str:
     """The word and the form of the particle that its last syllable asks for; 로 also follows ㄹ.
 
     Args:
+        word: ends in a syllable of Hangul.
         particle: a key of `PARTICLES`.
 
     Spec: [world.particle][].
@@ -70,6 +85,8 @@ def inflect(stem: str, ending: Ending, irregular: str = "") -> str:
     """A verb's stem with an ending.
 
     Args:
+        stem: as a dictionary lists it, without 다.
+        ending: which one; those of the levels 해요 and 하십시오 say so.
         irregular: the stem before a vowel, where it is another one: 주우 of 줍.
 
     Spec: [world.ending][].
