@@ -3,25 +3,12 @@
 from typing import Literal
 
 _FIRST, _VOWELS, _FINALS = 0xAC00, 21, 28
-_OPEN = {
-    "ㅏ": 0,
-    "ㅐ": 1,
-    "ㅓ": 4,
-    "ㅔ": 5,
-    "ㅕ": 6,
-    "ㅗ": 8,
-    "ㅘ": 9,
-    "ㅙ": 10,
-    "ㅚ": 11,
-    "ㅜ": 13,
-    "ㅝ": 14,
-    "ㅡ": 18,
-    "ㅣ": 20,
-}
 _RIEUL, _PAST = 8, 20
 """Places of the final consonants ㄹ and ㅆ among the 28 of a syllable, 0 being none."""
-_MEETINGS = {"ㅏ": "ㅏ", "ㅓ": "ㅓ", "ㅐ": "ㅐ", "ㅔ": "ㅔ", "ㅕ": "ㅕ", "ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
-"""The vowel that a stem's last vowel and the 아 or 어 of an ending become."""
+_A, _O = 0, 8
+"""Places of the vowels ㅏ and ㅗ among the 21."""
+_MEETINGS = {0: 0, 1: 1, 4: 4, 5: 5, 6: 6, 8: 9, 11: 10, 13: 14, 20: 6}
+"""The vowel that a stem's last vowel and the 아 or 어 of an ending become: ㅏㅐㅓㅔㅕ stay, ㅗ ㅘ, ㅚ ㅙ, ㅜ ㅝ, ㅣ ㅕ."""
 
 PARTICLES: dict[str, tuple[str, str]] = {
     "은": ("은", "는"),
@@ -69,16 +56,19 @@ def with_particle(word: str, particle: str) -> str:
 def infinitive(stem: str) -> str:
     """The stem with 아 or 어, contracted where two vowels meet.
 
+    Raises:
+        ValueError: if the stem ends in a vowel whose contraction is not known here.
+
     Spec: [world.vowel-harmony][].
     """
     if stem.endswith("하"):
         return stem[:-1] + "해"
-    last, place = stem[-1], vowel(stem[-1])
-    bright = place in (_OPEN["ㅏ"], _OPEN["ㅗ"])
-    if final(last):
-        return stem + ("아" if bright else "어")
-    met = next(_OPEN[after] for before, after in _MEETINGS.items() if _OPEN[before] == place)
-    return stem[:-1] + chr(ord(last) + (met - place) * _FINALS)
+    place = vowel(stem[-1])
+    if final(stem[-1]):
+        return stem + ("아" if place in (_A, _O) else "어")
+    if place not in _MEETINGS:
+        raise ValueError(f"the stem {stem!r} ends in a vowel that no rule here contracts; give another word.")
+    return stem[:-1] + chr(ord(stem[-1]) + (_MEETINGS[place] - place) * _FINALS)
 
 
 def inflect(stem: str, ending: Ending, irregular: str = "") -> str:
@@ -94,7 +84,7 @@ def inflect(stem: str, ending: Ending, irregular: str = "") -> str:
     before_vowel = irregular or stem
     joined = infinitive(before_vowel)
     if ending.startswith("past"):
-        past = joined[:-1] + chr(ord(joined[-1]) + _PAST) if final(joined[-1]) == 0 else joined
+        past = joined[:-1] + chr(ord(joined[-1]) + _PAST)
         return past + {"past": "다", "past-polite": "어요", "past-formal": "습니다"}[ending]
     if ending == "imperative":
         return joined + "라"
