@@ -334,13 +334,15 @@ class JudgeWorld:
     """Of the random numbers."""
     out: Path | None = None
     """Also write the counts as JSON, with the first stories as they came; the file must not exist."""
+    ship: bool = False
+    """Also put the model into the package, as `ko`, with the counts."""
 
     def run(self) -> int:
         """Write, judge, and print the counts."""
         from looplm.errors import InputError
         from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.checkpoint import load
-        from looplm.tasks.language.world.judge import judge_model
+        from looplm.tasks.language.world.judge import judge_model, ship
 
         _check_stories(self.stories)
         if not 1 <= self.sentences <= _MOST_STORIES:
@@ -356,6 +358,8 @@ class JudgeWorld:
             output().print(f"{name.replace('_', ' '):20}  {shown}", highlight=False)
         if self.out:
             write_file(self.out, to_json(report))
+        if self.ship:
+            ship(trained, report)
         return 0
 
 
