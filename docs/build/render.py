@@ -14,6 +14,7 @@ import terms
 from controls import controls_table, readings_table
 from hardware_tables import hardware
 from speed_tables import claims_table, gpu_table
+from world_tables import world_stories, world_table
 
 from looplm.errors import InputError
 from looplm.lab.study import load_study, read_study_summary
@@ -355,6 +356,8 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "rules": rules,
     "calibration": calibration,
     "floor": floor,
+    "world": _of_controls(world_table),
+    "world_stories": _of_controls(world_stories),
     "changelog": changelog,
     "tested": _claim(claims.tested),
     "saved_work": _claim(claims.saved),

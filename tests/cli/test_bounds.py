@@ -57,6 +57,8 @@ BASE: dict[str, list[str]] = {
     "tokenizer train": ["text", "--vocab", "285", "--out", "new"],
     "tokenizer report": ["text.model", "text"],
     "ngram": ["text-run"],
+    "world write": ["new"],
+    "world judge": ["text-run", "text"],
 }
 """Arguments with which each command can be run."""
 WRITES_THE_REPOSITORY = ("spec record", "ship", "profile detect", "doctor")
@@ -72,6 +74,8 @@ WHERE_WORK_BEGINS = (
     "looplm.models.looped.LoopLM.embed",
     "looplm.tasks.addition.export.draw_training",
     "looplm.tasks.babi.simulate._story",
+    "looplm.tasks.language.world.stories.story",
+    "looplm.tasks.language.world.judge.sample",
     "looplm.bench.generation.report",
     "looplm.lab.study.run_study",
     "looplm.interop.make_vectors.write_vectors",
@@ -200,6 +204,7 @@ QUICKLY = {
     "data": ["--count", "50", "--test-count", "2"],
     "generate": ["--max-new-tokens", "3"],
     "stories": ["--count", "20"],
+    "world write": ["--stories", "20"],
 }
 """What makes commands quick."""
 SLOW = ("train", "study", "bench")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_NEW = 100_000
 """Tokens: room is kept for all of them from the start."""
+_MOST_STORIES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -290,4 +291,98 @@ def _file_of(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-VERBS: dict[str, Any] = {"generate": Generate, "tokenizer": TokenizerCommand, "ngram": NGram}
+@dataclass(frozen=True)
+class WriteWorld:
+    """Write stories and dialogues of the small world, each a document (spec: world)."""
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The text, which must not exist."""
+    stories: int = 30_000
+    """Documents."""
+    seed: int = 0
+    """Of the random numbers."""
+
+    def run(self) -> int:
+        """Write the file."""
+        from looplm.errors import InputError
+        from looplm.files import refuse_existing, write_file
+        from looplm.tasks.language.corpus import BOUNDARY
+        from looplm.tasks.language.world.stories import story
+
+        _check_stories(self.stories)
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"`--seed` must be from 0 to 2**63 - 1: got {self.seed}.")
+        refuse_existing(self.file)
+        documents = ("\n".join(story(number, self.seed)) + "\n" for number in range(self.stories))
+        write_file(self.file, BOUNDARY.join(documents).encode())
+        return 0
+
+
+@dataclass(frozen=True)
+class JudgeWorld:
+    """Let a model write stories of the small world, and count what is right in them (spec: world)."""
+
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run or a checkpoint of `ko-tiny`, or `ko`, which the package carries."""
+    text: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """What it was trained on: sentences that stand there are not new."""
+    stories: int = 200
+    """To be written, and judged."""
+    sentences: int = 1000
+    """The first ones of them, of which shares are counted."""
+    seed: int = 0
+    """Of the random numbers."""
+    out: Path | None = None
+    """Also write the counts as JSON, with the first stories as they came; the file must not exist."""
+    ship: bool = False
+    """Also put the model into the package, as `ko`, with the counts."""
+
+    def run(self) -> int:
+        """Write, judge, and print the counts."""
+        from looplm.errors import InputError
+        from looplm.files import refuse_existing, to_json, write_file
+        from looplm.runs.checkpoint import load
+        from looplm.tasks.language.world.judge import judge_model, ship
+
+        _check_stories(self.stories)
+        if not 1 <= self.sentences <= _MOST_STORIES:
+            raise InputError(f"`--sentences` must be from 1 to {_MOST_STORIES:,}: got {self.sentences}.")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"`--seed` must be from 0 to 2**31 - 1: got {self.seed}.")
+        if self.out:
+            refuse_existing(self.out)
+        trained = load(self.model, find_device("cpu", 1))
+        report = judge_model(trained, self.text, self.stories, self.sentences, self.seed)
+        for name, cell in report["shares"].items():
+            shown = f"{cell['right']:,} of {cell['n']:,}" if isinstance(cell, dict) else f"{cell:,}"
+            output().print(f"{name.replace('_', ' '):20}  {shown}", highlight=False)
+        if self.out:
+            write_file(self.out, to_json(report))
+        if self.ship:
+            ship(trained, report)
+        return 0
+
+
+@dataclass(frozen=True)
+class World:
+    """A small world of Korean stories whose every sentence can be checked: write its text, or judge what a model writes."""
+
+    action: Annotated[
+        Annotated[WriteWorld, tyro.conf.subcommand("write", prefix_name=False)]
+        | Annotated[JudgeWorld, tyro.conf.subcommand("judge", prefix_name=False)],
+        tyro.conf.OmitArgPrefixes,
+    ]
+
+    def run(self) -> int:
+        """Do what was asked."""
+        return self.action.run()
+
+
+def _check_stories(count: int) -> None:
+    from looplm.errors import InputError
+
+    if not 1 <= count <= _MOST_STORIES:
+        raise InputError(f"`--stories` must be from 1 to {_MOST_STORIES:,}: got {count}.")
+
+
+VERBS: dict[str, Any] = {"generate": Generate, "tokenizer": TokenizerCommand, "ngram": NGram, "world": World}
