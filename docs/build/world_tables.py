@@ -9,7 +9,7 @@ _AIMS = {"parse": 95, "keep_who_has_what": 90, "new": 95}
 """Per cent, of the issue that asked for this model."""
 _WORDS = {
     "en": {
-        "head": ["what", "share, % [95 %]", "counted", "aim, %"],
+        "head": "what | share, % [95 %] | counted | aim, %",
         "parse": "sentences that are right",
         "keep_who_has_what": "stories that keep who has what",
         "new": "different sentences that do not stand in the training text",
@@ -17,7 +17,7 @@ _WORDS = {
         "{unfinished} stories did not end within the context.",
     },
     "ko": {
-        "head": ["항목", "비율, % [95 %]", "개수", "목표, %"],
+        "head": "항목 | 비율, % [95 %] | 개수 | 목표, %",
         "parse": "올바른 문장",
         "keep_who_has_what": "누가 무엇을 가졌는지 지킨 이야기",
         "new": "서로 다른 문장 중 학습 텍스트에 없는 것",
@@ -43,7 +43,7 @@ def world_table(path: Path, name: str, language: str) -> str:
         seed=report["sampling"]["seed"],
         unfinished=report["shares"]["unfinished_stories"],
     )
-    return f"{as_markdown(words['head'], rows)}\n\n{made}"
+    return f"{as_markdown(words['head'].split(' | '), rows)}\n\n{made}"
 
 
 def world_stories(path: Path, name: str, language: str) -> str:

@@ -323,7 +323,7 @@ class JudgeWorld:
     """Let a model write stories of the small world, and count what is right in them (spec: world)."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run or a checkpoint of `ko-tiny`, or `ko`, which the package carries."""
+    """A run or a checkpoint of `ko-tiny`."""
     text: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """What it was trained on: sentences that stand there are not new."""
     stories: int = 200
@@ -334,15 +334,13 @@ class JudgeWorld:
     """Of the random numbers."""
     out: Path | None = None
     """Also write the counts as JSON, with the first stories as they came; the file must not exist."""
-    ship: bool = False
-    """Also put the model into the package, as `ko`, with the counts."""
 
     def run(self) -> int:
         """Write, judge, and print the counts."""
         from looplm.errors import InputError
         from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.checkpoint import load
-        from looplm.tasks.language.world.judge import judge_model, ship
+        from looplm.tasks.language.world.judge import judge_model
 
         _check_stories(self.stories)
         if not 1 <= self.sentences <= _MOST_STORIES:
@@ -358,8 +356,6 @@ class JudgeWorld:
             output().print(f"{name.replace('_', ' '):20}  {shown}", highlight=False)
         if self.out:
             write_file(self.out, to_json(report))
-        if self.ship:
-            ship(trained, report)
         return 0
 
 

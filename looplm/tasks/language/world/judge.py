@@ -1,7 +1,7 @@
 """What a model writes of the small world: which sentences are right, which stories keep who has what, and what is new."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,9 @@ import torch
 
 from looplm.errors import InputError
 from looplm.evaluate.scores import wilson_interval
-from looplm.files import to_json, write_file
 from looplm.loop.halting import HaltingRule
 from looplm.models.body import Body
-from looplm.resources import asset
-from looplm.runs.checkpoint import Trained, save
+from looplm.runs.checkpoint import Trained
 from looplm.runs.provenance import circumstances
 from looplm.tasks.language import Language
 from looplm.tasks.language.corpus import BOUNDARY, read_text
@@ -23,8 +21,6 @@ from looplm.tasks.language.world.stories import keeps
 from looplm.think.generate import generate
 from looplm.think.sampling import Sampling
 
-SHIPPED = "ko"
-"""Name of the model that the package carries."""
 TOP_P = 0.95
 """Of the drawing; temperature 1."""
 _ROWS = 20
@@ -92,18 +88,6 @@ def judge_model(trained: Trained, text: Path, stories: int, sentences: int, seed
         "judged": circumstances(torch.device("cpu")),
         "samples": written[:_SHOWN],
     }
-
-
-def ship(trained: Trained, report: dict[str, Any]) -> None:
-    """Put a model into the package, with what was counted of it; it goes on without its text, and does not name the place.
-
-    Raises:
-        InputError: if one is there already.
-    """
-    folder = asset(SHIPPED)
-    task = replace(trained.recipe.task, path="")  # type: ignore[type-var]
-    save(replace(trained, recipe=trained.recipe.model_copy(update={"task": task})), folder)
-    write_file(folder / "judgement.json", to_json(report))
 
 
 def judge(stories: Sequence[Sequence[str]], seen: Collection[str], sentences: int, unfinished: int = 0) -> Judgement:
