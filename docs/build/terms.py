@@ -18,6 +18,8 @@ _OTHERS = (
     "spec/*.ko.md",
     "docs/glossary.md",
     "docs/korean.md",
+    "spec/world.md",
+    "spec/history.toml",
     "docs/assets/js/**/*.js",
     "spec/presets/**/*.toml",
     "mkdocs*.yml",
