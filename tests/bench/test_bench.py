@@ -77,7 +77,7 @@ def test_a_row_on_a_cpu_times_the_eager_loop_and_counts_its_work() -> None:
 
 def test_the_adders_row_solves_the_same_sums_on_both_backends() -> None:
     row = measure_adder("cpu", ("torch", "reference"), lambda run, calls: 0.5, count=1, calls=1, sums=3)
-    assert row["agreement"] == 1.0 and 2 < row["mean_loops"] < 6
+    assert row["agreement"] == 1.0 and 2 <= row["mean_loops"] < 6
     assert row["ratios"]["torch / reference"]["median"] == 1.0
     assert "adder, 3 sums loops=2." in _line(row)
 
