@@ -19,7 +19,6 @@ _OTHERS = (
     "docs/glossary.md",
     "docs/korean.md",
     "spec/world.md",
-    "spec/history.toml",
     "docs/assets/js/**/*.js",
     "spec/presets/**/*.toml",
     "mkdocs*.yml",
@@ -27,12 +26,13 @@ _OTHERS = (
 
 MATERIAL = (
     "docs/data/korean-words.toml",
+    "looplm/tasks/language/world/lexicon.py",
     "looplm/tasks/translation/korean.py",
     "looplm/tasks/translation/words.py",
     "spec/history.toml",
     "spec/translation.md",
 )
-"""Files whose Korean tells a reader nothing: words of a grammar and its rules, and the list itself."""
+"""Files whose Korean explains nothing to a reader: words of stories and of a grammar, its rules, and the list itself."""
 
 
 @dataclass(frozen=True)
