@@ -20,13 +20,15 @@ from looplm.train.recipe import load_recipe, parse_recipe, recipe_names
 def test_every_shipped_recipe_is_valid_and_survives_a_round_trip(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a loop. " * 200, encoding="utf-8")
-    stories, korean, pieces = tmp_path / "qa16_train.txt", tmp_path / "korean.txt", tmp_path / "pieces.model"
+    stories, korean = tmp_path / "qa16_train.txt", tmp_path / "korean.txt"
     stories.write_text("\n".join(simulate(400, 0)), encoding="utf-8")
     korean.write_text(korean_text.korean(), encoding="utf-8")
-    pieces.write_bytes(korean_text.tokenizer(4000).model)
+    pieces = {"ko-text": 4000, "ko-text-looped": 4000, "ko-tiny": 1500}
+    for name, count in pieces.items():
+        (tmp_path / f"{name}.model").write_bytes(korean_text.tokenizer(count).model)
     few = {"task": {"path": str(stories)}, "evaluation": {"problems_per_cell": 20}}
     changes = {"text": {"task": {"path": str(text)}}} | {name: few for name in recipe_names() if name.startswith("babi")}
-    changes |= {key: {"task": {"path": str(korean), "tokenizer": str(pieces)}} for key in ("ko-text", "ko-text-looped")}
+    changes |= {name: {"task": {"path": str(korean), "tokenizer": str(tmp_path / f"{name}.model")}} for name in pieces}
     for name in recipe_names():
         recipe = load_recipe(name, changes.get(name))
         assert recipe.name == name
