@@ -75,8 +75,9 @@ $(ADDERS:=.json):
 		--n 2000 2000 2000 2000 2000 2000 2000 2000 2000 2000 2000 500 --seed 2 --out $@
 
 # The adder inside the package: chosen on at most 8 digits, then tested once on 12.
+SMALL := 1 2 3 4 5 6 7 8
 adder: $(INSTALLED)
-	$(BIN)/looplm ship adder $(ADDERS)
+	$(BIN)/looplm ship adder $(ADDERS) --choice-sizes $(SMALL) --report-sizes 12
 
 # The parallel adder: 5 seeds, measured on 1,000 sums a cell, and how deep it thinks.
 parallel: $(INSTALLED)
@@ -95,7 +96,7 @@ studies: $(INSTALLED)
 	done
 
 parallel-adder: $(INSTALLED)
-	$(BIN)/looplm ship parallel-adder $(PARALLEL)
+	$(BIN)/looplm ship parallel-adder $(PARALLEL) --choice-sizes $(SMALL) --report-sizes 12
 
 $(PARALLEL:=.json):
 	$(BIN)/looplm eval $(basename $@) --n 1000 --seed 2 --out $@

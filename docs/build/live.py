@@ -4,11 +4,15 @@ import base64
 import json
 from typing import Any
 
-from looplm.runs.checkpoint import find_checkpoint, read_card, shipped_names
+from looplm.runs.checkpoint import find_checkpoint, read_card
 from looplm.tasks.addition.sets import test_set
 
 SCRIPT = "assets/live/adders.js"
 """Staged; names the adders `looplmAdders` and the sums `looplmSums`."""
+ADDERS = ("adder", "parallel-adder")
+"""Shipped models that the page can run."""
+ADDERS = ("adder", "parallel-adder")
+"""Shipped models that the page can run."""
 _DIGITS, _SUMS, _SEED = 8, 60, 0
 
 
@@ -17,7 +21,7 @@ def script() -> str:
 
     Spec: [addition.carry-heavy-set][].
     """
-    adders = {name: card(name) for name in shipped_names()}
+    adders = {name: card(name) for name in ADDERS}
     sums = ["+".join(pair) for pair in test_set("carry-heavy", _DIGITS, _SUMS, _SEED).numbers()]
     return f"globalThis.looplmAdders = {json.dumps(adders)};\nglobalThis.looplmSums = {json.dumps(sums)};\n"
 

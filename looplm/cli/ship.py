@@ -8,26 +8,34 @@ import tyro
 
 @dataclass(frozen=True)
 class Ship:
-    """Put the best of some runs into the package: chosen on small problems, then tested once on larger ones."""
+    """Put the best of some runs into the package: chosen on small problems, then tested once on fresh ones."""
 
     name: Annotated[str, tyro.conf.Positional]
     """Under which it is shipped."""
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN [RUN ...]]")]
     """To choose from."""
-    choice_sizes: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    """Of the problems that decide."""
-    report_sizes: tuple[int, ...] = (12,)
-    """Of those of the one report."""
+    choice_sizes: tuple[int, ...] = ()
+    """Of the problems that decide; default: as the recipe tests."""
+    report_sizes: tuple[int, ...] = ()
+    """Of those of the one report; default: as the recipe tests."""
+    n: int = 10_000
+    """Problems of the report, in each set and size."""
 
     def run(self) -> int:
         """Choose, copy, report."""
         from looplm.errors import InputError
         from looplm.resources import asset
         from looplm.runs.ship import ship
+        from looplm.task import check_count
 
         if not self.runs:
             raise InputError("no run was given; give those to choose from.")
-        result = ship(self.runs, asset(self.name), self.choice_sizes, self.report_sizes)
+        if not self.name.replace("-", "").isalnum() or not self.name.isascii():
+            raise InputError(f"a model's name is of letters, digits and hyphens: got {self.name!r}.")
+        check_count(self.n)
+        result = ship(self.runs, asset(self.name), self.choice_sizes, self.report_sizes, self.n, print)
         for cell in result["cells"]:
-            print(f"{cell['set']}, {cell['size']} {result['axis']}: {cell['correct']} of {cell['n']} right")
+            loss = cell.get("nats_per_token")
+            reached = f"{cell['correct']} of {cell['n']} right" if loss is None else f"{loss} nats a token"
+            print(f"{cell['set']}, {cell['size']} {result['axis']}: {reached}")
         return 0
