@@ -10,6 +10,7 @@ from looplm.cli.conform import Conform
 from looplm.cli.convert import Convert
 from looplm.cli.doctor import Doctor
 from looplm.cli.evaluate import Eval, Report
+from looplm.cli.flow import FlowCommand
 from looplm.cli.plan import PlanCommand
 from looplm.cli.profile import ProfileCommand
 from looplm.cli.runs import Runs
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Any] = {
     "runs": Runs,
     "eval": Eval,
     "trace": Trace,
+    "flow": FlowCommand,
     "report": Report,
     "study": StudyCommand,
     "ship": Ship,

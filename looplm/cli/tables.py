@@ -1,7 +1,7 @@
 """Tables and traces for a terminal. No cell is ever cut: a narrow terminal gets fewer columns, and a pipe gets all of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -19,6 +19,9 @@ from looplm.runs.results import (
     sets_of,
     work_note,
 )
+
+if TYPE_CHECKING:  # it imports torch, which most tables do without
+    from looplm.think.flow import Flow
 
 
 def print_comparison(console: Console, results: Sequence[Result], controls: Sequence[Result]) -> None:
@@ -88,6 +91,42 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     console.print("of a probability from 99 % (green), from 50 % (~, yellow) or below (?, red); blank once halted.")
     console.print(f"Tokens of the answer halt by {trace['rule']}, those of the prompt, dim, by {trace['prompt_rule']}.")
     console.print(f"Work: {trace['block_evaluations']:.1f} block evaluations.")
+
+
+def print_flow(console: Console, flow: "Flow", depth: int, *, every: bool) -> None:
+    """One row for each module call, or for each tensor; what it reads, gives and fills."""
+    from looplm.think.flow import GIVEN
+
+    asked = "".join(sign if sign.isprintable() else " " for sign in f"{flow.text} → {flow.answer}")
+    console.print(Text(f"{asked}: {len(flow.tokens)} tokens through {flow.body}", style="bold"))
+
+    def shape(sizes: Sequence[int]) -> str:
+        return " x ".join(map(str, sizes)) or "one number"
+
+    if every:
+        of = {m.number: m.name if m.operation in GIVEN else str(m.number) for m in flow.made}
+        cells = [
+            [
+                str(m.number),
+                m.name,
+                ", ".join(of[i] for i in m.inputs),
+                shape(m.shape),
+                m.dtype,
+                "view" if m.view else f"{m.bytes:,}",
+            ]
+            for m in flow.made
+            if m.operation not in GIVEN
+        ]
+        print_table(console, ["tensor", "made in / by", "made of", "shape", "dtype", "bytes"], cells, left=3)
+        return
+    rows = [
+        [s.call, ", ".join(s.reads), shape(s.output), str(s.tensors), f"{s.bytes:,}", f"{s.parameters:,}"]
+        for s in flow.steps(depth)
+    ]
+    print_table(console, ["call", "reads", "gives", "tensors", "bytes", "parameters"], rows, keep=[0, 2, 1, 5, 3, 4], left=2)
+    console.print(
+        "Gives: the shape of its last tensor. Bytes: new memory that it fills. Reads: the calls that made what it reads."
+    )
 
 
 _LABEL = len(" loop 999 ")

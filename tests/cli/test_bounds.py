@@ -30,6 +30,7 @@ BASE: dict[str, list[str]] = {
     "runs": [],
     "eval": ["adder"],
     "trace": ["1+1"],
+    "flow": ["1+1"],
     "report": ["numbers.json"],
     "study": ["x0", "--fast"],
     "ship": ["adder", "run"],
