@@ -105,7 +105,8 @@ def measure_heads(trained: Trained, count: int, seed: int) -> dict[str, Any]:
 
     Returns:
         `relations`: of each, its pairs and for each head and loop `share`, the mean attention from the token that asks to
-        the one that answers, and `shuffled`, to the place where another sentence has its answer, None if no other has one. `without`: for no
+        the one that answers, and `shuffled`, to the place where another sentence has its answer, None if no other
+        has one. `without`: for no
         head and for each one, the sentences right and, of the syllables of each role, the share that is wrong.
 
     Raises:

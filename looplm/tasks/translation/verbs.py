@@ -1,5 +1,6 @@
 """The command that translation brings: translate. Imported by the command line alone, so heavy imports wait."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,12 @@ class Translate:
 
     text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
     """Such as "I love you"; a level of speech may stand in front: plain, polite or formal."""
-    model: str
-    """A run or a checkpoint of the task translation."""
+    model: str = "translator"
+    """A run or a checkpoint of the task translation, or the name of a shipped model."""
+    trace: bool = False
+    """Also show, for each syllable, how sure the model is, what it would say else, and which English word it reads most."""
+    json: bool = False
+    """Print the trace as JSON."""
     device: str = "cpu"
     """cpu, cuda or mps."""
     threads: int = 1
@@ -24,24 +29,38 @@ class Translate:
 
     def run(self) -> int:
         """Print what the model writes, right or wrong; if it is wrong, a note says what the grammar has."""
+        import torch
+
+        from looplm.cli.tables import print_table
         from looplm.errors import InputError
         from looplm.runs.checkpoint import load
         from looplm.task import TASKS
         from looplm.tasks.translation import Translation
         from looplm.tasks.translation.grammar import parse
-        from looplm.think.answer import respond
+        from looplm.tasks.translation.written import written
 
         parse(self.text)  # refuse before a model is loaded
-        trained = load(self.model, find_device(self.device, self.threads))
+        trained = load(self.model, find_device(self.device, self.threads), torch.float32)
         task = trained.recipe.task
         if not isinstance(task, Translation):
             name = TASKS.name_of(type(task))
             raise InputError(f"{self.model} was trained on the task {name}; give a run of `looplm train grammar`.")
-        (response,) = respond(trained.model, task, [self.text], trained.recipe.halting)
-        print(response.answer)
-        right = task.right(self.text)
-        if response.answer != right:
-            notes().print(f"the grammar has: {right}")
+        made = written(trained, self.text)
+        if self.json:
+            print(json.dumps(made, ensure_ascii=False))
+            return 0
+        print(made["answer"])
+        if self.trace:
+            rows = []
+            for syllable in made["syllables"]:
+                (first, sure), *others = [
+                    (each["said"].replace(" ", "space"), f"{100 * each['share']:.1f}") for each in syllable["candidates"]
+                ]
+                reads = syllable.get("reads", {"word": "-", "share": 0})
+                rows.append([first, sure, ", ".join(map(" ".join, others)), reads["word"], f"{100 * reads['share']:.0f}"])
+            print_table(output(), ["says", "sure, %", "or else, %", "reads most", "of it, %"], rows)
+        if made["answer"] != made["right"]:
+            notes().print(f"the grammar has: {made['right']}")
         return 0
 
 

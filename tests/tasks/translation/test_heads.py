@@ -1,4 +1,4 @@
-"""What is said of a head is what it reads and what is lost without it."""
+"""What is said of a head is what it reads and what is lost without it; a trace is what the model computes."""
 
 import json
 from pathlib import Path
@@ -25,6 +25,7 @@ from looplm.tasks.translation.heads import (
     relations_of,
     removed,
 )
+from looplm.tasks.translation.written import CANDIDATES, written
 from looplm.train.recipe import read_recipe
 
 
@@ -124,3 +125,31 @@ def test_all_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_another_body_has_no_such_heads() -> None:
     with pytest.raises(InputError, match="heads are read of an encoder-decoder of the task translation: got a LoopLM"):
         measure_heads(load("adder"), 2, 0)
+
+
+def test_the_syllables_are_the_answer_and_the_likeliest(tmp_path: Path) -> None:
+    trained = small()
+    made = written(trained, "polite I love you")
+    said = [syllable["candidates"][0]["said"] for syllable in made["syllables"]]
+    assert "".join(said).removesuffix("<end>") == made["answer"]
+    assert made["english"] == ["polite", "I", "love", "you"]
+    assert made["right"] == "저는 당신을 사랑해요"
+    for syllable in made["syllables"]:
+        shares = [each["share"] for each in syllable["candidates"]]
+        assert len(shares) == CANDIDATES
+        assert shares == sorted(shares, reverse=True)
+        attention = torch.tensor(syllable["attention"])
+        assert attention.shape == (2, 4)
+        torch.testing.assert_close(attention.sum(-1), torch.ones(2), atol=1e-3, rtol=0)
+        assert syllable["reads"]["share"] == pytest.approx(float(attention.mean(0).max()), abs=1e-3)
+
+
+def test_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(small(), tmp_path / "run")
+    where = ["--model", str(tmp_path / "run")]
+    assert main(["translate", "I love you", *where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == written(load(tmp_path / "run"), "I love you")
+    assert main(["translate", "I love you", *where, "--trace"]) == 0
+    said = capsys.readouterr()
+    assert "reads most" in said.out
+    assert "the grammar has: 나는 너를 사랑한다" in said.err
