@@ -114,10 +114,7 @@ def measure_heads(trained: Trained, count: int, seed: int) -> dict[str, Any]:
 
     Spec: [translation.heads][].
     """
-    model, task = trained.model, trained.recipe.task
-    if not isinstance(task, Translation) or not isinstance(model, Seq2Seq):
-        what = f"a {type(model).__name__} of the task {TASKS.name_of(type(task))}"
-        raise InputError(f"heads are read of an encoder-decoder of the task translation: got {what}.")
+    model, task = read_heads_of(trained)
     sentences = task.sentences("unseen", CLAUSES, count, seed)
     batch, loops = collate(sentences), trained.recipe.halting.max_loops
     with attention_of(model) as seen:
@@ -132,6 +129,19 @@ def measure_heads(trained: Trained, count: int, seed: int) -> dict[str, Any]:
         with removed(model, head):
             without.append(vars(head) | _errors(model, batch, sentences, loops))
     return {"schema": SCHEMA, "seed": seed, "n": count, "relations": relations, "without": without}
+
+
+def read_heads_of(trained: Trained) -> tuple[Seq2Seq, Translation]:
+    """The model and its task.
+
+    Raises:
+        InputError: if the model is another body's, or of another task.
+    """
+    model, task = trained.model, trained.recipe.task
+    if not isinstance(task, Translation) or not isinstance(model, Seq2Seq):
+        what = f"a {type(model).__name__} of the task {TASKS.name_of(type(task))}"
+        raise InputError(f"heads are read of an encoder-decoder of the task translation: got {what}.")
+    return model, task
 
 
 def attentions(model: Seq2Seq) -> Iterator[tuple[str, int, CrossAttention]]:

@@ -86,16 +86,18 @@ class Heads:
         from looplm.files import refuse_existing, to_json, write_file
         from looplm.runs.checkpoint import load
         from looplm.task import check_count
-        from looplm.tasks.translation.heads import SCHEMA, measure_heads
+        from looplm.tasks.translation.heads import SCHEMA, measure_heads, read_heads_of
 
         if not self.runs:
             raise InputError("no run was given; give the folders of runs such as those of `looplm train grammar`.")
         refuse_existing(self.out)
         check_count(self.n)
         find_device("cpu", self.threads)
+        loaded = [(run, load(run)) for run in self.runs]
+        for _, trained in loaded:
+            read_heads_of(trained)  # refuse before the first is measured
         made = []
-        for run in self.runs:
-            trained = load(run)
+        for run, trained in loaded:
             notes().print(f"measuring {run}")
             source = {name: trained.provenance.get(name) for name in ("preset", "seed", "commit")}
             made.append({"run": source, **measure_heads(trained, self.n, self.seed)})

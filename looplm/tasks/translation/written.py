@@ -25,7 +25,7 @@ def written(trained: Trained, text: str) -> dict[str, Any]:
         text: in English.
 
     Returns:
-        `answer`, `right`, `english`, the words that are read, and `syllables`: of each, the end mark last, the likeliest
+        `answer`, `right`, `english`, the words that are read and the end mark, and `syllables`: of each, the end mark last, the likeliest
         candidates with their probabilities; of an encoder-decoder also `attention`, what each head of the last layer reads of
         each word, and `reads`, the word that the mean head reads most.
 
@@ -35,7 +35,7 @@ def written(trained: Trained, text: str) -> dict[str, Any]:
     model, task = trained.model, trained.recipe.task
     (response,) = respond(model, task, [text], trained.recipe.halting)
     prompt, symbols = task.prompt(text).tokens, task.vocabulary.symbols
-    english = [symbols[id] for id in prompt[:-1]]
+    english = [symbols[id] for id in prompt]
     tokens = torch.tensor([prompt + response.tokens[:-1]], device=model.device)
     loops = trained.recipe.halting.max_loops
     reads: list[list[list[float]]] | None = None

@@ -127,19 +127,19 @@ def test_another_body_has_no_such_heads() -> None:
         measure_heads(load("adder"), 2, 0)
 
 
-def test_the_syllables_are_the_answer_and_the_likeliest(tmp_path: Path) -> None:
+def test_the_syllables_are_the_answer_and_the_likeliest() -> None:
     trained = small()
     made = written(trained, "polite I love you")
     said = [syllable["candidates"][0]["said"] for syllable in made["syllables"]]
     assert "".join(said).removesuffix("<end>") == made["answer"]
-    assert made["english"] == ["polite", "I", "love", "you"]
+    assert made["english"] == ["polite", "I", "love", "you", "<to>"]
     assert made["right"] == "저는 당신을 사랑해요"
     for syllable in made["syllables"]:
         shares = [each["share"] for each in syllable["candidates"]]
         assert len(shares) == CANDIDATES
         assert shares == sorted(shares, reverse=True)
         attention = torch.tensor(syllable["attention"])
-        assert attention.shape == (2, 4)
+        assert attention.shape == (2, 5)
         torch.testing.assert_close(attention.sum(-1), torch.ones(2), atol=1e-3, rtol=0)
         assert syllable["reads"]["share"] == pytest.approx(float(attention.mean(0).max()), abs=1e-3)
 
