@@ -25,9 +25,9 @@ def written(trained: Trained, text: str) -> dict[str, Any]:
         text: in English.
 
     Returns:
-        `answer`, `right`, `english`, the words that are read and the end mark, and `syllables`: of each, the end mark last, the likeliest
-        candidates with their probabilities; of an encoder-decoder also `attention`, what each head of the last layer reads of
-        each word, and `reads`, the word that the mean head reads most.
+        `answer`, `right`, `english`, the words that are read and the end mark, and `syllables`: of each, the end mark last,
+        the likeliest candidates with their probabilities; of an encoder-decoder also `attention`, what each head of the
+        last layer reads of each word, and `reads`, the word that the mean head reads most.
 
     Raises:
         InputError: if the grammar has no such sentence.
