@@ -13,6 +13,7 @@ import clauses
 import terms
 from controls import controls_table, readings_table
 from hardware_tables import hardware
+from heads_tables import attention_map, heads_table, without_table
 from speed_tables import claims_table, gpu_table
 from world_tables import world_stories, world_table
 
@@ -358,6 +359,9 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "floor": floor,
     "world": _of_controls(world_table),
     "world_stories": _of_controls(world_stories),
+    "heads": _of_controls(heads_table),
+    "without": _of_controls(without_table),
+    "attention_map": _of_controls(attention_map),
     "changelog": changelog,
     "tested": _claim(claims.tested),
     "saved_work": _claim(claims.saved),
