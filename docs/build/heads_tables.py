@@ -54,7 +54,7 @@ _HEAD = {"en": "{kind}, layer {layer}, head {head}", "ko": "{kind} {layer}층 �
 _DEAREST = 4
 """Heads of each seed that are shown: those that cost most."""
 _MAP = {
-    "en": "A row is a syllable that is written, ␣ the space; a cell, in per cent, what the mean of the last layer's heads reads of a word.",
+    "en": "A row is a syllable that is written, ␣ the space; a cell, how much the last layer's heads read that word, %.",
     "ko": "행은 쓰는 음절(␣는 빈칸)이고, 칸은 마지막 층의 헤드 평균이 그 단어를 읽는 비율(%)이다.",
 }
 _DARKEST = 55

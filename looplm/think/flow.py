@@ -57,7 +57,7 @@ class Step:
     reads: tuple[str, ...]
     """Earlier steps that made what it reads, as far as other modules are concerned; `tokens` for the ids."""
     output: tuple[int, ...]
-    """Shape of the last tensor of its own."""
+    """Shape of the last tensor of its own that is read outside of it; if none is, of its last."""
     tensors: int
     bytes: int
     """Of new memory that it fills."""
@@ -95,11 +95,13 @@ class Flow:
                 rows.setdefault(call, []).append(made)
                 reads.setdefault(call, {}).update(dict.fromkeys(sorted(known - {call})))
         by_number = {made.number: made for made in self.made}
+        calls = {made.number: made.call[:depth] for made in self.made}
+        leaves = {number for made in self.made for number in made.inputs if calls[number] != calls[made.number]}
         return [
             Step(
                 call,
                 tuple(reads[call]),
-                own[-1].shape,
+                next((each.shape for each in reversed(own) if each.number in leaves), own[-1].shape),
                 len(own),
                 sum(each.bytes for each in own if not each.view),
                 _numbers({i: by_number[i] for each in own for i in each.inputs if by_number[i].operation == "parameter"}),

@@ -15,7 +15,7 @@ from looplm.errors import InputError
 from looplm.evaluate.flow_figure import MOST_STEPS, flow_figure
 from looplm.models import build_model
 from looplm.models.body import Body
-from looplm.think.flow import GIVEN, Step, flow_of_text, record
+from looplm.think.flow import GIVEN, Flow, Step, flow_of_text, record
 from looplm.train.recipe import read_recipe
 
 SMALL = {
@@ -94,8 +94,28 @@ def test_the_calls_say_what_they_read() -> None:
         weights.numel() for name, weights in adder.model.named_parameters() if name.startswith("block.")
     )
     assert flow.answer == "46"
-    assert steps["block"].output == (1, len(flow.tokens), 64)
+    assert {steps[call].output for call in ("embedding", "block", "block#2", "head_norm")} == {(1, len(flow.tokens), 64)}
     assert {step.call.split("#")[0] for step in flow.steps(2)} >= {"block.layers.0", "embedding"}
+
+
+@pytest.mark.spec("architecture.flow")
+def test_a_call_gives_what_others_read_of_it() -> None:
+    """PyTorch's layer norm makes two more tensors behind its result; nobody reads them."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.norm(x) + 1
+            return y
+
+    model, x = Normed(), torch.zeros(2, 3, 4)
+    with torch.no_grad():
+        made = record(model, x, lambda: model(x))
+    (step,) = Flow("", "", "", (), made).steps()
+    assert (step.tensors, step.output) == (3, (2, 3, 4))
 
 
 def test_a_text_that_is_too_long_is_refused() -> None:
