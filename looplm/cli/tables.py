@@ -124,9 +124,8 @@ def print_flow(console: Console, flow: "Flow", depth: int, *, every: bool) -> No
         for s in flow.steps(depth)
     ]
     print_table(console, ["call", "reads", "gives", "tensors", "bytes", "parameters"], rows, keep=[0, 2, 1, 5, 3, 4], left=2)
-    console.print(
-        "Gives: the shape of the last tensor that others read. Bytes: new memory that it fills. Reads: the calls that made what it reads."
-    )
+    console.print("Reads: the calls that made what it reads. Gives: the shape of the last tensor that others read.")
+    console.print("Bytes: new memory that it fills.")
 
 
 _LABEL = len(" loop 999 ")
