@@ -15,6 +15,7 @@ from looplm.settings import STRICT
 from looplm.think.batched import Thinking
 from looplm.think.ending import Ending, NewToken
 from looplm.think.sampling import Sampling
+from looplm.think.whole import WholeThinking
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,7 +65,9 @@ class Search:
     Spec: [generation.beam-search][], [generation.beam-memory][].
     """
 
-    def __init__(self, batch: Thinking, prompts: Sequence[list[int]], beam: Beam, ending: Ending, sampling: Sampling) -> None:
+    def __init__(
+        self, batch: Thinking | WholeThinking, prompts: Sequence[list[int]], beam: Beam, ending: Ending, sampling: Sampling
+    ) -> None:
         self._batch, self._prompts, self._beam, self._ending, self._sampling = batch, prompts, beam, ending, sampling
         self._best: list[tuple[float, tuple[NewToken, ...]]] = [(-math.inf, ()) for _ in prompts]
         self.block_evaluations = [0.0 for _ in prompts]

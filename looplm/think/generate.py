@@ -20,6 +20,7 @@ from looplm.think.batched import Thinking
 from looplm.think.beam import Beam, Search
 from looplm.think.ending import Decode, Ending, FinishReason, NewToken, whole_numbers
 from looplm.think.sampling import Sampling
+from looplm.think.whole import WholeThinking
 
 _GREEDY = Sampling()
 Prompts = Annotated[Tensor, Int("B T")] | Sequence[Sequence[int]]
@@ -74,7 +75,7 @@ def generate(
     halted starts its next one at once, while others still think.
 
     Args:
-        model: looped or static.
+        model: looped or static, or another body that writes.
         prompts: ids, shorter ones padded on the left; or lists of ids of any lengths.
         halting: when a token stops.
         max_new_tokens: at least 1, for every row.
@@ -105,7 +106,7 @@ def generate(
     batch, chosen = _begin(model, prompts, halting, real, backend, seeds, drawing, beam is not None)
     runs_out = loops_that_run_out(halting)
     if beam is not None:
-        assert isinstance(batch, Thinking), "`choose` has asked"
+        assert isinstance(batch, Thinking | WholeThinking), "`choose` has asked"
         search = Search(batch, drawing.texts, beam, drawing.ending, sampling)
         made, work = search.run(runs_out), search.block_evaluations
     else:
@@ -201,7 +202,7 @@ def _begin(
             raise InputError("`real` goes with a tensor of prompts; lists of ids are padded here.")
         prompts, real = (of.to(model.device) for of in pad_left(_listed(prompts, model.config.vocab_size), 0))
     real = torch.ones_like(prompts, dtype=torch.bool) if real is None else real
-    if beams or not model.writes:
+    if not model.writes:
         model = looped(model, "a search" if beams else "generation")
     _check(model, prompts, real, drawing.ending.max_new_tokens)
     if seeds is None:

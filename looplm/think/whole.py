@@ -84,6 +84,25 @@ class WholeThinking:
         self._real, self._answer = (torch.cat((of, there), 1) for of in (self._real, self._answer))
         self.running[rows], self.halted = True, rows
 
+    def reorder(self, rows: Annotated[Tensor, Int("R")]) -> None:
+        """Become copies of these rows, as many as are given.
+
+        Spec: [generation.beam-memory][].
+        """
+        self._tokens, self._real, self._answer, self.running, self.guess, self.loops_taken, self.states, self._work = (
+            of[rows.to(of.device)]
+            for of in (
+                self._tokens,
+                self._real,
+                self._answer,
+                self.running,
+                self.guess,
+                self.loops_taken,
+                self.states,
+                self._work,
+            )
+        )
+
     def logits(self, rows: list[int]) -> Annotated[Tensor, Float("R V")]:
         """What the newest tokens of rows give each next token."""
         return self._model.logits(self.states[rows, self._last(rows)])

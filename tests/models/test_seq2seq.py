@@ -314,9 +314,24 @@ def test_a_written_target_is_what_one_pass_reads(model: Seq2Seq, prompts: list[l
             assert_close(torch.tensor(made.log_probabilities[row], dtype=torch.float64), wanted.detach())
 
 
-def test_a_search_is_refused() -> None:
-    with pytest.raises(InputError, match="seq2seq"):
-        generate(make_model(), [[5, 1]], halting=Fixed(max_loops=1), max_new_tokens=2, stop_token=3, beam=Beam(width=2))
+@pytest.mark.spec("generation.beam-search", "generation.beam-memory")
+@given(models(), st.lists(rows, min_size=1, max_size=3), st.integers(1, 2), st.integers(1, 3))
+def test_a_search_finds_what_the_clause_finds_of_whole_rows(
+    model: Seq2Seq, prompts: list[list[int]], loops: int, width: int
+) -> None:
+    rule, stop, most = Fixed(max_loops=loops), 4, 4
+    made = generate(model, prompts, halting=rule, max_new_tokens=most, stop_token=stop, beam=Beam(width=width))
+    for prompt, new in zip(prompts, made.tokens, strict=True):
+
+        def find(new: list[int], prompt: list[int] = prompt) -> list[float]:
+            logits = model(torch.tensor([prompt + new]), loops)[-1, 0, -1]
+            found: list[float] = logits.log_softmax(-1).tolist()
+            return found
+
+        expected, _ = oracle("generation").beam_search(
+            find, lambda new: bool(oracle("generation").ended(new, {stop}, most)), width, most, 1.0
+        )
+        assert new == expected
 
 
 def test_weight_decay_is_for_matrices_and_its_layers_are_named() -> None:
