@@ -56,6 +56,7 @@ BASE: dict[str, list[str]] = {
     "generate": ["text-run", "a"],
     "translate": ["I love you", "--model", "text-run"],
     "heads": ["text-run", "--out", "new"],
+    "choosing": ["text-run", "--out", "new"],
     "tokenizer train": ["text", "--vocab", "285", "--out", "new"],
     "tokenizer report": ["text.model", "text"],
     "ngram": ["text-run"],

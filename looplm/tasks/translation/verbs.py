@@ -113,4 +113,48 @@ class Heads:
         return 0
 
 
-VERBS: dict[str, Any] = {"translate": Translate, "heads": Heads}
+@dataclass(frozen=True)
+class Choosing:
+    """Translate the same sentences greedily, by beam search and by drawing: exactness against diversity."""
+
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A run or a checkpoint of the task translation, or the name of a shipped model."""
+    out: Path
+    """Where the numbers go; the file must not exist."""
+    n: int = 100
+    """Sentences of two clauses, with pairs that training never saw."""
+    draws: int = 4
+    """Translations of each sentence by a way that draws."""
+    seed: int = 22
+    """Of the sentences."""
+    threads: int = 1
+    """CPU threads."""
+
+    def run(self) -> int:
+        """Translate, print a line for each way, write all numbers."""
+        import torch
+
+        from looplm.cli.tables import print_table
+        from looplm.errors import InputError
+        from looplm.files import refuse_existing, to_json, write_file
+        from looplm.runs.checkpoint import load
+        from looplm.task import check_count
+        from looplm.tasks.translation.choosing import measure_choosing
+
+        refuse_existing(self.out)
+        check_count(self.n)
+        if not 1 <= self.draws <= 100:
+            raise InputError(f"`--draws` must be from 1 to 100: got {self.draws}.")
+        trained = load(self.model, find_device("cpu", self.threads), torch.float32)
+        made = measure_choosing(trained, self.n, self.draws, self.seed, notes().print)
+        rows = [
+            [way["name"], f"{100 * way['right'] / way['n']:.1f}", f"{way['distinct']:.2f}", f"{way['log_probability']:.2f}"]
+            for way in made["ways"]
+        ]
+        print_table(output(), ["chosen by", "right, %", f"distinct of {self.draws}", "log-probability"], rows, left=1)
+        source = {name: trained.provenance.get(name) for name in ("preset", "seed", "commit")}
+        write_file(self.out, to_json({"run": source} | made))
+        return 0
+
+
+VERBS: dict[str, Any] = {"translate": Translate, "heads": Heads, "choosing": Choosing}

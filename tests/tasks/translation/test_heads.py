@@ -14,6 +14,7 @@ from looplm.models.seq2seq import Seq2Seq
 from looplm.runs.checkpoint import Trained, load, save
 from looplm.tasks.translation import Translation, collate
 from looplm.tasks.translation.alignment import ROLES
+from looplm.tasks.translation.choosing import WAYS
 from looplm.tasks.translation.grammar import parse
 from looplm.tasks.translation.heads import (
     Head,
@@ -153,3 +154,20 @@ def test_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr()
     assert "reads most" in said.out
     assert "the grammar has: 나는 너를 사랑한다" in said.err
+
+
+def test_every_way_of_choosing_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(small(), tmp_path / "run")
+    out = tmp_path / "choosing.json"
+    assert main(["choosing", str(tmp_path / "run"), "--out", str(out), "--n", "3", "--draws", "2"]) == 0
+    made = json.loads(out.read_text())
+    assert [way["name"] for way in made["ways"]] == [way.name for way in WAYS]
+    for way, counted in zip(WAYS, made["ways"], strict=True):
+        assert counted["draws"] == (2 if way.draws else 1)
+        assert counted["n"] == 3 * counted["draws"]
+        assert 0 <= counted["right"] <= counted["n"]
+        assert 1 <= counted["distinct"] <= counted["draws"]
+        assert counted["log_probability"] < 0
+    assert made["differ"]["count"] >= len(made["differ"]["examples"])
+    assert main(["choosing", "adder", "--out", str(tmp_path / "other.json")]) == 2
+    assert "translations are chosen by a model of the task translation: got one of addition" in capsys.readouterr().err
