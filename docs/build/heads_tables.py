@@ -61,6 +61,44 @@ _DARKEST = 55
 """Per cent of the accent colour in a cell that is read alone; more would hide its number."""
 
 
+_WAYS = {
+    "en": ["chosen by", "right, %", "distinct of {draws}", "log-probability"],
+    "ko": ["고르는 방법", "맞음, %", "{draws}번 중 서로 다름", "로그 확률"],
+}
+_WAY_PARTS = {
+    "greedy": "탐욕",
+    "beam of ": "빔 ",
+    "length penalty": "길이 벌점",
+    "temperature": "온도",
+}
+_DIFFER = {
+    "en": ["sentence", "greedy", "beam", "the grammar"],
+    "ko": ["문장", "탐욕", "빔", "문법"],
+}
+_DIFFER_COUNT = {
+    "en": "Greedy choosing and the first beam differ on {count} of {sentences} sentences; the first of them:",
+    "ko": "탐욕과 첫 번째 빔은 {sentences}문장 중 {count}문장에서 다르다. 그 처음 몇은 다음과 같다.",
+}
+
+
+def choosing_table(path: Path, name: str, language: str) -> str:
+    """Each way of choosing: what is exact, what is distinct, how likely; then where greed and search differ."""
+    made = json.loads(path.read_bytes())
+    rows = []
+    for way in made["ways"]:
+        said = way["name"]
+        for english, korean in _WAY_PARTS.items() if language == "ko" else ():
+            said = said.replace(english, korean)
+        rows.append([said, f"{100 * way['right'] / way['n']:.1f}", f"{way['distinct']:.2f}", f"{way['log_probability']:.2f}"])
+    draws = max(way["draws"] for way in made["ways"])
+    table = as_markdown([column.format(draws=draws) for column in _WAYS[language]], rows)
+    if not made["differ"]["count"]:
+        return table
+    told = _DIFFER_COUNT[language].format(count=made["differ"]["count"], sentences=made["sentences"])
+    examples = [[one[key] for key in ("text", "greedy", "beam", "right")] for one in made["differ"]["examples"]]
+    return f"{table}\n\n{told}\n\n{as_markdown(_DIFFER[language], examples)}"
+
+
 def _name(word: str, language: str) -> str:
     return _NAMES[language].get(word, word)
 

@@ -13,7 +13,7 @@ import clauses
 import terms
 from controls import controls_table, readings_table
 from hardware_tables import hardware
-from heads_tables import attention_map, heads_table, without_table
+from heads_tables import attention_map, choosing_table, heads_table, without_table
 from speed_tables import claims_table, gpu_table
 from world_tables import world_stories, world_table
 
@@ -60,10 +60,12 @@ _KOREAN = {
     "bits": "비트",
     "carry-heavy": "받아올림이 많은 문제",
     "cheap prompt": "조기 정지 프롬프트",
+    "clauses": "절",
     "digits": "자릿수",
     "first control": "첫 루프만 대조군",
     "full prompt": "전체 프롬프트",
     "loops": "루프",
+    "looped control": "루프 대조군",
     "loops per chain place": "사슬 한 자리당 루프",
     "no-restarts control": "재출발 없음 대조군",
     "nines": "9가 이어진 문제",
@@ -76,6 +78,7 @@ _KOREAN = {
     "right, %": "맞음, %",
     "rope control": "RoPE 대조군",
     "seed": "시드",
+    "seen": "본 짝",
     "shuffled": "순서를 섞었을 때",
     "Spearman": "Spearman",
     "static control": "고정 대조군",
@@ -83,6 +86,7 @@ _KOREAN = {
     "this model": "이 모델",
     "times": "배",
     "uniform": "균등 추출",
+    "unseen": "처음 보는 짝",
     "work": "계산량",
     "wrong": "틀림",
 }
@@ -361,6 +365,7 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "world_stories": _of_controls(world_stories),
     "heads": _of_controls(heads_table),
     "without": _of_controls(without_table),
+    "choosing": _of_controls(choosing_table),
     "attention_map": _of_controls(attention_map),
     "changelog": changelog,
     "tested": _claim(claims.tested),
