@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel prefix-sums babi studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums babi translator studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
 	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
 	@echo "make babi DATA=DIR  the Connection Transformer on task 16 of bAbI: 5 seeds and controls (about 20 minutes)"
+	@echo "make translator  the encoder-decoder from English to Korean: seeds, controls, what heads read; ships one (about an hour)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -128,6 +129,25 @@ $(PREFIX_FIXED): $(STUDY)/prefix-fixed-%.json:
 $(PREFIX_CONTROLS:=.json):
 	$(BIN)/looplm eval $(basename $@) --sizes 32 64 128 512 --n 200 200 200 50 --seed 2 --out $@
 
+# The translator: 3 seeds, the first shipped; the paper's schedule and size beside it, and what their heads read.
+TRANSLATORS := $(foreach seed,0 1 2,$(STUDY)/translator-$(seed))
+GRAMMARS := $(STUDY)/grammar-0 $(STUDY)/grammar-1
+translator: $(INSTALLED)
+	$(MAKE) -j2 $(TRANSLATORS) $(GRAMMARS) $(STUDY)/grammar-looped-0
+	rm -f $(foreach name,translator grammar translator-heads grammar-heads translator-choosing,docs/data/$(name).json)
+	$(BIN)/looplm report $(TRANSLATORS) --out docs/data/translator.json
+	$(BIN)/looplm report $(GRAMMARS) $(STUDY)/grammar-looped-0 --out docs/data/grammar.json
+	$(BIN)/looplm heads $(TRANSLATORS) --out docs/data/translator-heads.json
+	$(BIN)/looplm heads $(GRAMMARS) --out docs/data/grammar-heads.json
+	$(BIN)/looplm ship translator $(STUDY)/translator-0 --n 2000
+	$(BIN)/looplm choosing translator --out docs/data/translator-choosing.json
+	$(BIN)/looplm translate "polite today the old teacher did not understand the stories that we wrote" \
+		--json > docs/data/translator-sentence.json
+
+$(TRANSLATORS) $(GRAMMARS) $(STUDY)/grammar-looped-0:
+	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) \
+		--seed $(lastword $(subst -, ,$(@F))) --out $@
+
 # The Connection Transformer on task 16 of bAbI, from the official files in the folder or archive DATA.
 BABI := $(foreach seed,$(SEEDS),$(STUDY)/babi-16-$(seed))
 BABI_CONTROLS := $(foreach control,no-connection frozen pure,$(foreach seed,$(SEEDS),$(STUDY)/babi-16-$(control)-$(seed)))
@@ -148,6 +168,7 @@ figures: $(INSTALLED)
 	$(BIN)/looplm report docs/data/first-light.json --figure docs/figures/first-light-accuracy.svg
 	$(BIN)/looplm trace 68915+62898 --figure docs/figures/first-light-trace.svg
 	$(BIN)/looplm plan looplm-256 --profile h200 --figure docs/figures/hardware-loops.svg > /dev/null
+	$(BIN)/looplm flow "I love you" --model translator --figure docs/figures/translator-flow.svg > /dev/null
 	$(BIN)/looplm trace 99999999+1 --model parallel-adder --figure docs/figures/parallel-trace.svg
 	$(BIN)/looplm depth --out docs/data/parallel-depth.json --figure docs/figures/parallel-depth.svg
 	for study in $(STUDIES); do \
