@@ -14,6 +14,7 @@ import terms
 from controls import controls_table, readings_table
 from hardware_tables import hardware
 from speed_tables import claims_table, gpu_table
+from transformer_plan import counts_table, statements_table
 from world_tables import world_stories, world_table
 
 from looplm.errors import InputError
@@ -359,6 +360,8 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "world": _of_controls(world_table),
     "world_stories": _of_controls(world_stories),
     "changelog": changelog,
+    "plan_counts": counts_table,
+    "plan": statements_table,
     "tested": _claim(claims.tested),
     "saved_work": _claim(claims.saved),
     "avoided_words": terms.table,
