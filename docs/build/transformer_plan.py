@@ -155,7 +155,7 @@ def counts_table(name: str, language: str) -> str:
         rows.append([told, *map(str, counted), str(sum(counted))])
     whole = [sum(each.layer == layer for each in statements) for layer in layers]
     rows.append([words["all"], *map(str, whole), str(len(statements))])
-    return as_markdown([words["counts"], *map(str, range(1, LAYERS)), words["after"], words["all"]], rows)
+    return _framed(as_markdown([words["counts"], *map(str, range(1, LAYERS)), words["after"], words["all"]], rows))
 
 
 def statements_table(name: str, language: str) -> str:
@@ -166,8 +166,12 @@ def statements_table(name: str, language: str) -> str:
         heading = words["layer"].format(layer, title) if layer < LAYERS else title
         rows = [_row(each, language) for each in statements if each.layer == layer]
         lines = "\n".join(f"| {' | '.join(row)} |" for row in [words["head"], ["---"] * 3, *rows])
-        parts.append(f'### {heading} {{#{name}-{layer}}}\n\n<div class="plan" markdown="1">\n\n{lines}\n\n</div>')
+        parts.append(f"### {heading} {{#{name}-{layer}}}\n\n{_framed(lines)}")
     return "\n\n".join(parts)
+
+
+def _framed(table: str) -> str:
+    return f'<div class="plan" markdown="1">\n\n{table}\n\n</div>'
 
 
 def _read(name: str) -> Statements:
@@ -195,8 +199,12 @@ def _reference(one: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that is no Markdown: bars would end a cell, angle brackets begin a tag."""
-    return re.sub(r"([|*_\[\]$])", r"\\\1", text.replace("<", "&lt;").replace(">", "&gt;"))
+    """Text that is no Markdown but for code: bars would end a cell, angle brackets begin a tag."""
+
+    def escape(plain: str) -> str:
+        return re.sub(r"([|*_\[\]$])", r"\\\1", plain.replace("<", "&lt;").replace(">", "&gt;"))
+
+    return "`".join(part if inside % 2 else escape(part) for inside, part in enumerate(text.split("`")))
 
 
 def _filled(text: str) -> str:
