@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel prefix-sums babi studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums babi transformer studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
 	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
 	@echo "make babi DATA=DIR  the Connection Transformer on task 16 of bAbI: 5 seeds and controls (about 20 minutes)"
+	@echo "make transformer  what an untrained encoder-decoder does, for the statements of a plan (three minutes)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -154,6 +155,10 @@ figures: $(INSTALLED)
 	done
 
 # Predicted beside measured memory and times, on this machine; pages and tests read the file.
+transformer: $(INSTALLED)
+	rm -f docs/data/transformer-start.json
+	$(BIN)/looplm measure transformer-start --out docs/data/transformer-start.json
+
 hardware: $(INSTALLED)
 	$(BIN)/looplm bench hardware --out docs/data/hardware.json
 

@@ -46,6 +46,7 @@ BASE: dict[str, list[str]] = {
     "conform": [],
     "convert": ["llama", "--out", "new"],
     "bench": ["generation"],
+    "measure": ["transformer-start"],
     "doctor": [],
     "solve": ["1+1"],
     "data": ["addition", "--out", "new"],
@@ -78,6 +79,7 @@ WHERE_WORK_BEGINS = (
     "looplm.tasks.language.world.judge.sample",
     "looplm.bench.generation.report",
     "looplm.lab.study.run_study",
+    "looplm.lab.transformer_start.measure",
     "looplm.interop.make_vectors.write_vectors",
 )
 
