@@ -97,7 +97,12 @@ def measure(start: Start, note: Callable[[str], None]) -> dict[str, Any]:
         "adam": adam,
         "pieces": pieces,
     }
-    found: dict[str, Any] = {"schema": SCHEMA, **circumstances(torch.device("cpu")), "sizes": asdict(start)}
+    found: dict[str, Any] = {
+        "schema": SCHEMA,
+        **circumstances(torch.device("cpu")),
+        "seeds": start.seeds,
+        "sizes": asdict(start),
+    }
     for name, part in parts.items():
         note(f"{name}, {start.seeds} seeds")
         found[name] = _mean(part(start, seed) for seed in range(start.seeds))
@@ -122,7 +127,7 @@ def attention(start: Start, seed: int) -> Values:
 
 
 def first_loss(start: Start, seed: int) -> Values:
-    """The loss on drawn targets, that of even guesses; shares of guesses that repeat the token just read, and that are distinct."""
+    """The loss on drawn targets, that of even guesses; shares of guesses that repeat the token just read, or are distinct."""
     model = start.model(seed, start.layers)
     source, target = start.tokens(start.words), start.tokens(start.words + 1)
     rows = torch.cat((source, torch.ones(start.rows, 1, dtype=torch.long), target), 1)
@@ -136,7 +141,7 @@ def first_loss(start: Start, seed: int) -> Values:
 def gradients(start: Start, seed: int) -> Values:
     """Norms of the loss's gradient at the decoder's input and behind each of its layers, over that behind the last.
 
-    For norms behind the sums, in front of them, without sums, without norms, and for the deeper model.
+    For norms behind the sums, in front of them, without sums, without norms, and for the deeper model; in float64.
     """
     models: dict[str, tuple[int, type[Layer], NormPlace]] = {
         "post": (start.layers, Layer, "post"),
