@@ -128,6 +128,7 @@ _WORDS: dict[str, dict[str, Any]] = {
         "counts": "layer",
         "after": "after",
         "all": "all",
+        "made": "*{device}, {seeds} seeds, PyTorch {torch}, commit {commit} (`docs/data/{name}.json`).*",
     },
     "ko": {
         "verdicts": dict(
@@ -140,12 +141,13 @@ _WORDS: dict[str, dict[str, Any]] = {
         "counts": "층",
         "after": "그 뒤",
         "all": "모두",
+        "made": "{device}, 시드 {seeds}개, PyTorch {torch}, 커밋 {commit}(`docs/data/{name}.json`).",
     },
 }
 
 
 def counts_table(name: str, language: str) -> str:
-    """How many statements of each layer have each verdict."""
+    """How many statements of each layer have each verdict, and where the numbers come from of which they speak."""
     statements, words = _read(name).statements, _WORDS[language]
     found = Counter((each.verdict, each.layer) for each in statements)
     layers = range(1, LAYERS + 1)
@@ -155,7 +157,10 @@ def counts_table(name: str, language: str) -> str:
         rows.append([told, *map(str, counted), str(sum(counted))])
     whole = [sum(each.layer == layer for each in statements) for layer in layers]
     rows.append([words["all"], *map(str, whole), str(len(statements))])
-    return _framed(as_markdown([words["counts"], *map(str, range(1, LAYERS)), words["after"], words["all"]], rows))
+    table = _framed(as_markdown([words["counts"], *map(str, range(1, LAYERS)), words["after"], words["all"]], rows))
+    files = {file: _read_data(file) for file in sorted(data_files(statements))}
+    made = [words["made"].format(**data, name=file) for file, data in files.items()]
+    return "\n\n".join([table, *made])
 
 
 def statements_table(name: str, language: str) -> str:
@@ -213,10 +218,14 @@ def _filled(text: str) -> str:
 
 def _value(file: str, path: str) -> float:
     """A number of docs/data/FILE.json, at a path of keys."""
-    value = json.loads((resource("docs/data") / f"{file}.json").read_bytes())
+    value = _read_data(file)
     for key in path.split("."):
         value = value[key]
     return float(value)
+
+
+def _read_data(file: str) -> Any:
+    return json.loads((resource("docs/data") / f"{file}.json").read_bytes())
 
 
 def data_files(statements: Sequence[Statement]) -> set[str]:
