@@ -157,7 +157,7 @@ def counts_table(name: str, language: str) -> str:
         rows.append([told, *map(str, counted), str(sum(counted))])
     whole = [sum(each.layer == layer for each in statements) for layer in layers]
     rows.append([words["all"], *map(str, whole), str(len(statements))])
-    table = _framed(as_markdown([words["counts"], *map(str, range(1, LAYERS)), words["after"], words["all"]], rows))
+    table = _framed(as_markdown([words["counts"], *map(str, range(1, LAYERS)), words["after"], words["all"]], rows), "counts")
     files = {file: _read_data(file) for file in sorted(data_files(statements))}
     made = [words["made"].format(**data, name=file) for file, data in files.items()]
     return "\n\n".join([table, *made])
@@ -171,12 +171,12 @@ def statements_table(name: str, language: str) -> str:
         heading = words["layer"].format(layer, title) if layer < LAYERS else title
         rows = [_row(each, language) for each in statements if each.layer == layer]
         lines = "\n".join(f"| {' | '.join(row)} |" for row in [words["head"], ["---"] * 3, *rows])
-        parts.append(f"### {heading} {{#{name}-{layer}}}\n\n{_framed(lines)}")
+        parts.append(f"### {heading} {{#{name}-{layer}}}\n\n{_framed(lines, 'plan')}")
     return "\n\n".join(parts)
 
 
-def _framed(table: str) -> str:
-    return f'<div class="plan" markdown="1">\n\n{table}\n\n</div>'
+def _framed(table: str, name: str) -> str:
+    return f'<div class="{name}" markdown="1">\n\n{table}\n\n</div>'
 
 
 def _read(name: str) -> Statements:
