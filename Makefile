@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel prefix-sums babi translator studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums babi transformer studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -15,7 +15,7 @@ help:
 	@echo "make parallel   the same for the parallel adder, with its study of depth (about an hour)"
 	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
 	@echo "make babi DATA=DIR  the Connection Transformer on task 16 of bAbI: 5 seeds and controls (about 20 minutes)"
-	@echo "make translator  the encoder-decoder from English to Korean: seeds, controls, what heads read; ships one (about an hour)"
+	@echo "make transformer  the encoder-decoder: before training, then English to Korean, and what its heads read (about an hour)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -132,7 +132,9 @@ $(PREFIX_CONTROLS:=.json):
 # The translator: 3 seeds, the first shipped; the paper's schedule and size beside it, and what their heads read.
 TRANSLATORS := $(foreach seed,0 1 2,$(STUDY)/translator-$(seed))
 GRAMMARS := $(STUDY)/grammar-0 $(STUDY)/grammar-1
-translator: $(INSTALLED)
+transformer: $(INSTALLED)
+	rm -f docs/data/transformer-start.json
+	$(BIN)/looplm measure transformer-start --out docs/data/transformer-start.json
 	$(MAKE) -j2 $(TRANSLATORS) $(GRAMMARS) $(STUDY)/grammar-looped-0
 	rm -f $(foreach name,translator grammar translator-heads grammar-heads translator-choosing,docs/data/$(name).json)
 	$(BIN)/looplm report $(TRANSLATORS) --out docs/data/translator.json

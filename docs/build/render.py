@@ -15,6 +15,7 @@ from controls import controls_table, readings_table
 from hardware_tables import hardware
 from heads_tables import attention_map, choosing_table, heads_table, without_table
 from speed_tables import claims_table, gpu_table
+from transformer_plan import counts_table, statements_table
 from world_tables import world_stories, world_table
 
 from looplm.errors import InputError
@@ -368,6 +369,8 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "choosing": _of_controls(choosing_table),
     "attention_map": _of_controls(attention_map),
     "changelog": changelog,
+    "plan_counts": counts_table,
+    "plan": statements_table,
     "tested": _claim(claims.tested),
     "saved_work": _claim(claims.saved),
     "avoided_words": terms.table,

@@ -19,6 +19,7 @@ _OTHERS = (
     "docs/glossary.md",
     "docs/korean.md",
     "spec/world.md",
+    "docs/data/transformer-plan.toml",
     "docs/assets/js/**/*.js",
     "spec/presets/**/*.toml",
     "mkdocs*.yml",

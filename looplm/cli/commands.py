@@ -11,6 +11,7 @@ from looplm.cli.convert import Convert
 from looplm.cli.doctor import Doctor
 from looplm.cli.evaluate import Eval, Report
 from looplm.cli.flow import FlowCommand
+from looplm.cli.measure import Measure
 from looplm.cli.plan import PlanCommand
 from looplm.cli.profile import ProfileCommand
 from looplm.cli.runs import Runs
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Any] = {
     "conform": Conform,
     "convert": Convert,
     "bench": Bench,
+    "measure": Measure,
     "doctor": Doctor,
 }
 """Those that serve every task."""

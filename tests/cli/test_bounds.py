@@ -47,6 +47,7 @@ BASE: dict[str, list[str]] = {
     "conform": [],
     "convert": ["llama", "--out", "new"],
     "bench": ["generation"],
+    "measure": ["transformer-start"],
     "doctor": [],
     "solve": ["1+1"],
     "data": ["addition", "--out", "new"],
@@ -81,6 +82,7 @@ WHERE_WORK_BEGINS = (
     "looplm.tasks.language.world.judge.sample",
     "looplm.bench.generation.report",
     "looplm.lab.study.run_study",
+    "looplm.lab.transformer_start.measure",
     "looplm.interop.make_vectors.write_vectors",
 )
 

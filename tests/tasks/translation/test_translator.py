@@ -22,6 +22,8 @@ def test_it_is_small_and_was_tested_once() -> None:
     folder = asset("translator")
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
     (result,) = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["results"]
-    assert {(cell["set"], cell["size"]) for cell in result["cells"]} == {(name, n) for name in ("unseen", "seen") for n in (1, 2)}
+    assert {(cell["set"], cell["size"]) for cell in result["cells"]} == {
+        (name, n) for name in ("unseen", "seen") for n in (1, 2)
+    }
     assert all(cell["accuracy"] >= 0.98 for cell in result["cells"])
     assert looplm.load("translator").model.state_dict()["embedding.weight"].dtype == torch.float32
