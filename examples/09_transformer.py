@@ -9,7 +9,7 @@
 # about heads did not come true.
 
 # %% [markdown] lang="ko"
-# # 재어 본 트랜스포머 {#transformer-chapter}
+# # 트랜스포머를 측정하다 {#transformer-chapter}
 #
 # **무엇을 보게 되는가.** *Attention Is All You Need*의 인코더-디코더를 노트북에서 돌아갈 만큼 작게 만들어 영어를 한국어로
 # 옮긴다. 한 문장이 텐서 하나하나를 거쳐 어떻게 흐르는지, 점수를 왜 $\sqrt{K}$로 나누는지, 한국어 음절마다 어느 영어
@@ -33,7 +33,7 @@
 # ## 아이디어 {#idea}
 #
 # 한 스택은 원문 전체를 읽고, 다른 스택은 번역을 한 조각씩 쓰면서 층마다 첫 번째 스택에 묻는다. 묻는 일이 어텐션이다.
-# 쿼리를 모든 키와 견주고, 그 비율대로 값을 섞어 돌려받는다.
+# 쿼리를 모든 키와 비교하고, 그 비율대로 값을 섞어 돌려받는다.
 #
 # $$\mathrm{read}(Q, K, V) = \mathrm{softmax}\Big(\frac{QK^\top}{\sqrt{K_\text{dim}}}\Big)\,V$$
 #
@@ -108,7 +108,7 @@ assert {"encoder.0#2", "decoder.0"} <= set(memory["decoder.0#2"].reads)
 #
 # 성분이 서로 독립이고 분산이 1인 쿼리와 키를 곱하면 분산이 $K$이다. 차원이 커질수록 점수가 커지고, 점수가 크면
 # 소프트맥스는 하나에 거의 다 준다. $\sqrt{K}$로 나누면 어떤 크기에서도 퍼진 정도가 같다. 무작위 벡터로, 쿼리마다 키
-# 16개를 두고 재면 이렇다.
+# 16개를 두고 측정하면 이렇다.
 
 # %%
 drawn = torch.Generator().manual_seed(0)
@@ -152,8 +152,8 @@ assert (reads["나"], reads["너"], reads["사"]) == ("I", "you", "love")
 # %% [markdown] lang="en"
 # The order is Korean's, so the third word is read from the end of the English sentence and the verb from its middle. And
 # the model is hardly ever surer than 0.9. That is no doubt, it is what it was asked for: label smoothing with
-# $\varepsilon = 0.1$ moves a tenth of the target to all pieces alike, and the loss is least at $1 - \varepsilon +
-# \varepsilon / V$ ([training.label-smoothing][]). A probability of such a model is not a frequency.
+# $\varepsilon = 0.1$ moves a tenth of the target to all pieces alike, and the loss is least at
+# $1 - \varepsilon + \varepsilon / V$ ([training.label-smoothing][]). A probability of such a model is not a frequency.
 
 # %% [markdown] lang="ko"
 # 순서는 한국어의 것이라, 목적어는 영어 문장의 끝에서, 동사는 가운데에서 읽는다. 그리고 모델은 0.9보다 더 확신하는 일이

@@ -156,3 +156,7 @@ def attention_map(path: Path, name: str, language: str) -> str:
         rows.append(f"<tr><th>{html.escape(said)}</th>{cells}</tr>")
     table = f"<table><thead><tr><th></th>{words}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<div class="reading">{table}</div>\n\n{_MAP[language]}'
+
+
+TABLES = {"heads": heads_table, "without": without_table, "choosing": choosing_table, "attention_map": attention_map}
+"""By the names that pages ask for."""

@@ -13,7 +13,7 @@ import clauses
 import terms
 from controls import controls_table, readings_table
 from hardware_tables import hardware
-from heads_tables import attention_map, choosing_table, heads_table, without_table
+from heads_tables import TABLES as HEADS
 from speed_tables import claims_table, gpu_table
 from transformer_plan import counts_table, statements_table
 from world_tables import world_stories, world_table
@@ -364,10 +364,6 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "floor": floor,
     "world": _of_controls(world_table),
     "world_stories": _of_controls(world_stories),
-    "heads": _of_controls(heads_table),
-    "without": _of_controls(without_table),
-    "choosing": _of_controls(choosing_table),
-    "attention_map": _of_controls(attention_map),
     "changelog": changelog,
     "plan_counts": counts_table,
     "plan": statements_table,
@@ -376,6 +372,7 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "avoided_words": terms.table,
 }
 _RENDERERS |= {kind: _depth(kind) for kind in _DEPTH_TABLES}
+_RENDERERS |= {name: _of_controls(table) for name, table in HEADS.items()}
 
 
 def _freshness(words: dict[str, str]) -> str:

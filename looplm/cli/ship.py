@@ -31,7 +31,7 @@ class Ship:
         if not self.runs:
             raise InputError("no run was given; give those to choose from.")
         if not self.name.replace("-", "").isalnum() or not self.name.isascii():
-            raise InputError(f"a model's name is of letters, digits and hyphens: got {self.name!r}.")
+            raise InputError(f"a model's name is of letters, numbers and hyphens: got {self.name!r}.")
         check_count(self.n)
         result = ship(self.runs, asset(self.name), self.choice_sizes, self.report_sizes, self.n, print)
         for cell in result["cells"]:

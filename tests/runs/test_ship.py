@@ -55,7 +55,7 @@ def test_a_text_model_names_no_file_of_the_machine_that_made_it(tmp_path: Path, 
 
 def test_a_name_that_is_no_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ship", "../adder", "adder"]) == 2
-    assert "a model's name is of letters, digits and hyphens" in capsys.readouterr().err
+    assert "a model's name is of letters, numbers and hyphens" in capsys.readouterr().err
 
 
 def test_a_recipe_without_a_file_stays_as_it_is() -> None:
