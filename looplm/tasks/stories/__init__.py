@@ -1,7 +1,9 @@
 """Stories of our own, of several tasks of bAbI and in two languages at once; each is drawn anew, and none is in a file."""
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from itertools import count as upwards
 from typing import Annotated, Self
 
@@ -43,7 +45,9 @@ class Stories:
     """
 
     numbers: Annotated[tuple[int, ...], Field(min_length=1)] = tuple(SIMULATED)
-    """Of the tasks, drawn evenly."""
+    """Of the tasks."""
+    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """How often training draws each task, beside the others; by default evenly."""
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = LANGUAGES
     """Drawn evenly."""
     part: Part = "test"
@@ -62,6 +66,8 @@ class Stories:
         for name in ("numbers", "languages"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"`{name}` must differ: got {list(getattr(self, name))}")
+        if self.weights and len(self.weights) != len(self.numbers):
+            raise ValueError(f"`weights` must be as many as `numbers`, {len(self.numbers)}: got {len(self.weights)}")
         if not self.words:
             object.__setattr__(self, "words", vocabulary_of(self.languages))
         return self
@@ -170,7 +176,9 @@ class Stories:
 
     def _row(self, row: int, draw: Draw, number: float, language: float) -> Question:
         """A story for training: the first of those of its row that is not held out; task and language by a number in [0, 1)."""
-        of, spoken = self.numbers[int(number * len(self.numbers))], self.languages[int(language * len(self.languages))]
+        weights = list(accumulate(self.weights or [1.0] * len(self.numbers)))
+        of = self.numbers[bisect(weights, number * weights[-1], hi=len(weights) - 1)]
+        spoken = self.languages[int(language * len(self.languages))]
         tries = (drawn(of, spoken, draw.of(f"try {again}"), row) for again in upwards())
         return next(question for question in tries if part_of(text_of(question)) == "training")
 
