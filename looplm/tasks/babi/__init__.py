@@ -27,6 +27,9 @@ from looplm.tasks.babi.rows import (
 )
 from looplm.tasks.babi.stories import TASKS, Question, Story, questions_of, read
 
+MOST_EMPTY = 8
+"""Empty facts that training puts into a story."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Babi:
@@ -96,9 +99,9 @@ class Babi:
         which = (draw.of("which").uniform(rows, 1)[:, 0] * len(questions)).long()
         drawn = [questions[i] for i in which.tolist()]
         if self.empty:
-            most = max(len(question.facts) for question in drawn)
-            put = (draw.of("empty").uniform(rows, self._most_facts)[:, :most] < self.empty).tolist()
-            drawn = [spread(question, before) for question, before in zip(drawn, put, strict=True)]
+            put = draw.of("empty").uniform(rows, self._most_facts) < self.empty
+            put &= put.cumsum(1) <= MOST_EMPTY
+            drawn = [spread(question, before) for question, before in zip(drawn, put.tolist(), strict=True)]
         return self.collate(drawn)
 
     def longest(self) -> Batch:
@@ -110,7 +113,8 @@ class Babi:
             lambda question: len(question.facts),
             lambda question: max(map(len, (*question.facts, question.words))),
         )
-        return self.collate([max(self._questions["training"], key=measure) for measure in measures])
+        found = [max(self._questions["training"], key=measure) for measure in measures]
+        return self.collate([spread(each, [True] * MOST_EMPTY) for each in found] if self.empty else found)
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Questions of held-out stories of task `size`, each at most once.

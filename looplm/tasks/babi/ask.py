@@ -80,8 +80,6 @@ def ask(trained: Trained, text: str) -> Asked:
     most = trained.recipe.model.max_facts
     if len(question.facts) > most:
         raise InputError(f"the model reads at most {most} facts: got {len(question.facts)}; tell it fewer.")
-    if not question.facts:
-        raise InputError("the question has no facts before it; write some, each closed by `.`.")
     trained.recipe.model.check(tokens)
     loops = ByRole.of(trained.recipe.halting).answer.max_loops
     thought = model.think(tokens, trained.recipe.halting, keep_every_loop=True)

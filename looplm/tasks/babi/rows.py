@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Literal
 
 import torch
@@ -63,7 +64,8 @@ def spread(question: Question, before: Sequence[bool]) -> Question:
     """
     facts: list[tuple[str, ...]] = []
     at = []
-    for fact, put in zip(question.facts, before, strict=False):
+    for fact, put in zip_longest(question.facts, before[: len(question.facts)], fillvalue=False):
+        assert isinstance(fact, tuple)
         facts += [(), fact] if put else [fact]
         at.append(len(facts) - 1)
     return replace(question, facts=tuple(facts), supporting=tuple(at[i] for i in question.supporting))

@@ -120,8 +120,9 @@ def test_nobody_takes_what_is_elsewhere_and_a_thing_is_where_the_spec_says(seed:
 @given(seeds)
 def test_kinds_are_afraid_of_another_one(seed: int) -> None:
     lines = story(15, seed)
-    afraid = dict(line.saying.about for line in lines if line.saying.kind == "fear")
-    kinds = dict(line.saying.about for line in lines if line.saying.kind == "kind")
+    afraid, kinds = (
+        {line.saying.about[0]: line.saying.about[1] for line in lines if line.saying.kind == kind} for kind in ("fear", "kind")
+    )
     assert (len(afraid), len(kinds)) == (4, 4)
     assert all(kind != other for kind, other in afraid.items())
     for line in lines:
@@ -243,7 +244,7 @@ def test_training_and_test_never_meet(seed: int) -> None:
         assert part_of(said) == "training"
     for part in ("test", "validation"):
         for language in LANGUAGES:
-            asked = Stories(part=part).questions(language, 19, 9, seed)  # type: ignore[arg-type]
+            asked = Stories(part=part).questions(language, 19, 9, seed)
             assert {part_of(text_of(question)) for question in asked} == {part}
             assert len({text_of(question) for question in asked}) == 9
             assert all(solve(question) == (question.answer, question.supporting) for question in asked)
