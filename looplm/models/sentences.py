@@ -56,7 +56,7 @@ class SentencesConfig:
     centred: bool = True
     """The mean of a story's facts is taken from each, so that what all of them say takes no part in a comparison."""
     orthogonal_words: bool = True
-    """Word vectors start orthogonal: two words are alike only if they are the same."""
+    """Word vectors start orthogonal among `width` ids that follow each other: two words are alike only if they are the same."""
     compare_gain: float = Field(default=2.0, gt=0)
     """Queries and keys start as this times the same orthogonal matrix."""
     compare_rate: float = Field(default=1.0, gt=0)
@@ -71,11 +71,6 @@ class SentencesConfig:
     def _consistent(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"`width` must be a multiple of `heads`: got {self.width} and {self.heads}")
-        if self.orthogonal_words and self.vocab_size > self.width:
-            raise ValueError(
-                f"`orthogonal_words` needs a `width` of at least the {self.vocab_size} tokens: got {self.width}; "
-                "make it wider, or set `orthogonal_words = false`"
-            )
         return self
 
     @property
@@ -123,7 +118,8 @@ class LoopedSentences(StoryBody):
         self.words = nn.Embedding(config.vocab_size, width)
         if config.orthogonal_words:
             with torch.no_grad():
-                self.words.weight.copy_(nn.init.orthogonal_(torch.empty(config.vocab_size, width)) * width**0.5)
+                for part in self.words.weight.split(width):
+                    part.copy_(nn.init.orthogonal_(torch.empty_like(part)) * width**0.5)
         self.places = nn.Parameter(1 + config.place_std * torch.randn(2, config.max_words, width))
         self.times = nn.Parameter(config.time_std * torch.randn(config.max_facts, width))
         self.asking = nn.Parameter(0.5 * torch.randn(width))

@@ -140,6 +140,13 @@ def test_queries_and_keys_start_alike_and_orthogonal(model: LoopedSentences) -> 
             torch.testing.assert_close(through, written * torch.eye(WIDTH).double(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.spec("sentences.start")
+@given(models(orthogonal_words=True, vocab_size=30))
+def test_words_start_orthogonal_as_many_as_there_is_room_for(model: LoopedSentences) -> None:
+    for part in model.words.weight.split(WIDTH):
+        torch.testing.assert_close(part @ part.T, WIDTH * torch.eye(len(part)).double(), atol=1e-4, rtol=0)
+
+
 @given(models(layers=1), st.lists(stories, min_size=1, max_size=3), st.integers(1, 3))
 def test_thinking_takes_all_steps_and_gives_what_training_sees(model: LoopedSentences, rows: list[Any], loops: int) -> None:
     tokens = tokens_of(rows)
@@ -161,6 +168,4 @@ def test_what_does_not_fit_is_refused() -> None:
                 body(torch.tensor(row))
     with pytest.raises(InputError, match="`width` must be a multiple of `heads`"):
         parse(SentencesConfig, {"vocab_size": 9, "pad_id": 0, "end_ids": [1], "width": 10}, where="test")
-    with pytest.raises(InputError, match=r"`orthogonal_words` needs a `width` of at least the 90 tokens"):
-        parse(SentencesConfig, {"vocab_size": 90, "pad_id": 0, "end_ids": [1]}, where="test")
     assert replace(model.config, centred=False).clauses() == model.config.clauses()
