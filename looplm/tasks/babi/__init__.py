@@ -145,6 +145,14 @@ class Babi:
         order = torch.randperm(len(questions), generator=Draw(seed, "test", self.number).generator())
         return [questions[i] for i in order[:count].tolist()]
 
+    def training_questions(self) -> Sequence[Question]:
+        """Those of the stories for training.
+
+        Raises:
+            InputError: as for a batch.
+        """
+        return self._questions["training"]
+
     def prompt(self, text: str) -> Prompt:
         """A story and its question, sentences closed by `.` and the question by `?`.
 
