@@ -100,7 +100,7 @@ class SentencesConfig:
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that a body of these settings exercises."""
         names = ("input", "seen", "loop", "start", "answer", "independent")
-        return ("connection.sentences", "connection.facts", *(f"sentences.{name}" for name in names))
+        return ("connection.sentences", *(f"sentences.{name}" for name in names))
 
 
 class LoopedSentences(StoryBody):

@@ -56,7 +56,7 @@ def part_of(text: str) -> str:
 
 
 def words_of(sentence: str) -> tuple[str, ...]:
-    """Words in small letters, without marks: Latin letters and digits, and whole syllables of Hangul.
+    """Words in small letters, without marks: Latin letters and numerals, and whole syllables of Hangul.
 
     Spec: [reasoning.words][].
     """
