@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-fast lint format results parallel prefix-sums babi transformer studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean
+.PHONY: help demo test test-fast lint format results parallel prefix-sums babi transformer studies figures adder parallel-adder vectors hardware docs docs-test pdf serve mutants aot aot-versions gpu clean babi-tasks ask
 help:
 	@echo "make demo       train a looped adder live, test it on up to 100 digits, show what it thinks (about 4 minutes)"
 	@echo "make test       lint, types and all tests"
@@ -16,6 +16,8 @@ help:
 	@echo "make prefix-sums  the second task: 5 seeds and controls on 32 to 1,024 bits (about an hour)"
 	@echo "make babi DATA=DIR  the Connection Transformer on task 16 of bAbI: 5 seeds and controls (about 20 minutes)"
 	@echo "make transformer  the encoder-decoder: before training, then English to Korean, and what its heads read (about an hour)"
+	@echo "make babi-tasks DATA=DIR  the looped block over sentences on all 20 tasks of bAbI, one seed (about an hour)"
+	@echo "make ask        the model that answers questions about stories, in English and Korean (about ten minutes)"
 	@echo "make studies    train and measure what the studies ask: x0, the gate, loops beyond training, ... (some hours)"
 	@echo "make hardware   measure this machine, and memory and times beside what is predicted (two minutes)"
 	@echo "make docs       build the site in English and Korean into build/site; build/site/index.html opens without a server"
@@ -162,6 +164,23 @@ babi: $(INSTALLED)
 $(BABI) $(BABI_CONTROLS):
 	$(BIN)/looplm train $(patsubst %-$(lastword $(subst -, ,$(@F))),%,$(@F)) --data $(DATA) \
 		--seed $(lastword $(subst -, ,$(@F))) --out $@
+
+# One configuration on all twenty tasks; the file has 1,000 questions of task 3, and no larger edition.
+TASKS := $(foreach number,1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20,$(STUDY)/babi-looped-task-$(number))
+
+babi-tasks: $(INSTALLED)
+	$(MAKE) $(TASKS)
+	rm -f docs/data/babi.json
+	$(BIN)/looplm controls $(TASKS) --out docs/data/babi.json
+
+$(TASKS): $(STUDY)/babi-looped-task-%:
+	$(BIN)/looplm train babi-looped --data $(DATA) --set task.number=$* --set 'evaluation.sizes=[$*]' \
+		$(if $(filter 3,$*),--set task.edition=en --set evaluation.problems_per_cell=95) --out $@
+
+ask: $(INSTALLED)
+	$(BIN)/looplm train ask --out $(STUDY)/ask
+	rm -f docs/data/ask.json
+	$(BIN)/looplm report $(STUDY)/ask --out docs/data/ask.json
 
 vectors: $(INSTALLED)
 	$(BIN)/looplm conform --write tests/vectors

@@ -11,6 +11,7 @@ from typing import Any
 import claims
 import clauses
 import terms
+from babi_tables import ask_table, babi_table
 from controls import controls_table, readings_table
 from hardware_tables import hardware
 from heads_tables import TABLES as HEADS
@@ -351,6 +352,8 @@ _RENDERERS: dict[str, Callable[[str, str], str]] = {
     "fixed": fixed,
     "controls": _of_controls(controls_table),
     "readings": _of_controls(readings_table),
+    "babi": _of_controls(babi_table),
+    "ask": _of_controls(ask_table),
     "matrix": matrix,
     "tests": tests,
     "modules": modules,

@@ -27,10 +27,13 @@ _OTHERS = (
 
 MATERIAL = (
     "docs/data/korean-words.toml",
+    "docs/stories.md",
+    "looplm/tasks/babi/simulated/grammar.py",
     "looplm/tasks/language/world/lexicon.py",
     "looplm/tasks/translation/korean.py",
     "looplm/tasks/translation/words.py",
     "spec/history.toml",
+    "spec/reasoning.md",
     "spec/translation.md",
 )
 """Files whose Korean explains nothing to a reader: words of stories and of a grammar, its rules, and the list itself."""

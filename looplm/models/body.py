@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from looplm.loop.halting import HaltingRule
+from looplm.loop.halting import ByRole, HaltingRule
 from looplm.shapes import Bool, Float, Int
 
 Hook = Callable[[int, Tensor], Tensor | None]
@@ -142,3 +142,35 @@ class Body(nn.Module, ABC):
             keep_every_loop: also give the logits and states after each loop.
             hook: told the state after each loop, and may change it.
         """
+
+
+class StoryBody(Body):
+    """A body that thinks about a whole row, a story, and can be read at any token of it: it takes all its steps."""
+
+    @torch.no_grad()
+    def think(
+        self,
+        tokens: Annotated[Tensor, Int("B T")],
+        halting: HaltingRule,
+        *,
+        real: Annotated[Tensor, Bool("B T")] | None = None,
+        answer: Annotated[Tensor, Bool("B T")] | None = None,
+        keep_every_loop: bool = False,
+        hook: Hook | None = None,
+    ) -> Thoughts:
+        """All steps of the answer's rule; tokens from which no answer is read take none.
+
+        Raises:
+            InputError: if a row is no story, or too long.
+        """
+        tokens = tokens if real is None else tokens.where(real, self.config.pad_id)
+        real = tokens != self.config.pad_id if real is None else real
+        loops, per_loop = ByRole.of(halting).answer.max_loops, []
+        for l, h in enumerate(self.states(tokens, loops), 1):
+            patched = hook(l, h) if hook else None
+            per_loop.append(h if patched is None else patched)
+        taken = torch.where(real if answer is None else real & answer, loops, 0)
+        if not keep_every_loop:
+            return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken)
+        h = torch.stack(per_loop)
+        return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken, self.logits(h), h)

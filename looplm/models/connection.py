@@ -17,10 +17,9 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
-from looplm.errors import InputError
+from looplm.layers.sentences import refuse_long, sentences_of
 from looplm.layers.slots import Reading, bounded
-from looplm.loop.halting import ByRole, HaltingRule
-from looplm.models.body import Body, Hook, Noise, State, Thoughts
+from looplm.models.body import Noise, State, StoryBody
 from looplm.settings import STRICT
 from looplm.shapes import Bool, Float, Int
 
@@ -93,17 +92,7 @@ class ConnectionConfig:
         Raises:
             InputError: with what is too long, and the setting that allows it.
         """
-        self.refuse(sentences_of(tokens, self))
-
-    def refuse(self, found: "Sentences") -> None:
-        """The same of sentences."""
-        facts, words = found.count - 1, int(found.place.max()) + 1
-        if int(facts.min()) < 1:
-            raise InputError("a story needs at least one fact and a question, each closed by an end mark.")
-        for name, most, room in (("facts", int(facts.max()), self.max_facts), ("words", words, self.max_words)):
-            if most > room:
-                what = "story" if name == "facts" else "sentence"
-                raise InputError(f"`model.max_{name}` is {room}, but a {what} has {most} {name}; set it to {most} or more.")
+        refuse_long(sentences_of(tokens, self.pad_id, self.end_ids), self.max_facts, self.max_words)
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that a body of these settings exercises."""
@@ -111,18 +100,6 @@ class ConnectionConfig:
         names += ["reread"] if self.variant == "reread" else []
         names += ["avoid"] if self.variant == "reread" and self.avoid else []
         return tuple(f"connection.{name}" for name in names)
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """Where the words of some rows stand."""
-
-    number: Annotated[Tensor, Int("B T")]
-    """Of each token's sentence, from 0."""
-    place: Annotated[Tensor, Int("B T")]
-    """Of each word in its sentence, from 0; -1 for what is no word."""
-    count: Annotated[Tensor, Int("B")]
-    """Sentences of each row, the question included."""
 
 
 @dataclass(frozen=True)
@@ -145,20 +122,7 @@ class Slots:
     """How much of each fact every slot has just read: 0 where it read nothing."""
 
 
-def sentences_of(tokens: Annotated[Tensor, Int("B T")], config: ConnectionConfig) -> Sentences:
-    """Where sentences begin and end; padding may stand anywhere.
-
-    Spec: [connection.sentences][].
-    """
-    end = torch.isin(tokens, torch.tensor(config.end_ids, device=tokens.device))
-    word = (tokens != config.pad_id) & ~end
-    counted = word.cumsum(1)
-    before = torch.where(end, counted, 0).cummax(1).values
-    place = torch.where(word, counted - 1 - before, -1)
-    return Sentences(end.cumsum(1) - end.long(), place, end.sum(1))
-
-
-class Connection(Body):
+class Connection(StoryBody):
     """A Connection Transformer.
 
     Source: YeoJune/conn_trans, the plan for an RTX 4090: slots H, a state X, one matrix C. We differ: the question enters
@@ -234,8 +198,8 @@ class Connection(Body):
 
         Spec: [connection.sentences][], [connection.facts][].
         """
-        found = sentences_of(tokens, self.config)
-        self.config.refuse(found)
+        found = sentences_of(tokens, self.config.pad_id, self.config.end_ids)
+        refuse_long(found, self.config.max_facts, self.config.max_words)
         last = found.count - 1
         asks = found.number == last[:, None]
         masks = self.places[asks.long(), found.place.clamp(min=0)]  # [B, T, D]
@@ -308,34 +272,6 @@ class Connection(Body):
         """Logits of each answer."""
         scores: Tensor = self.out(h)
         return scores
-
-    @torch.no_grad()
-    def think(
-        self,
-        tokens: Annotated[Tensor, Int("B T")],
-        halting: HaltingRule,
-        *,
-        real: Annotated[Tensor, Bool("B T")] | None = None,
-        answer: Annotated[Tensor, Bool("B T")] | None = None,
-        keep_every_loop: bool = False,
-        hook: Hook | None = None,
-    ) -> Thoughts:
-        """All steps of the answer's rule; tokens from which no answer is read take none.
-
-        Raises:
-            InputError: if a row is no story, or too long.
-        """
-        tokens = tokens if real is None else tokens.where(real, self.config.pad_id)
-        real = tokens != self.config.pad_id if real is None else real
-        loops, per_loop = ByRole.of(halting).answer.max_loops, []
-        for l, h in enumerate(self.states(tokens, loops), 1):
-            patched = hook(l, h) if hook else None
-            per_loop.append(h if patched is None else patched)
-        taken = torch.where(real if answer is None else real & answer, loops, 0)
-        if not keep_every_loop:
-            return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken)
-        h = torch.stack(per_loop)
-        return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken, self.logits(h), h)
 
     def _normed(self, name: str, x: Tensor) -> Tensor:
         """Spec: [connection.norm][]."""

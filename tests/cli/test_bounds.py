@@ -54,6 +54,7 @@ BASE: dict[str, list[str]] = {
     "depth": ["adder", "--out", "new"],
     "controls": ["text-run", "--out", "new"],
     "stories": ["new.txt"],
+    "ask": ["Ann is here. Where is Ann?", "--model", "text-run"],
     "generate": ["text-run", "a"],
     "translate": ["I love you", "--model", "text-run"],
     "heads": ["text-run", "--out", "new"],
@@ -77,7 +78,7 @@ WORDS = ["", "nosuch", "file", ".", "é한\U0001f600", "-", "a.b:C"]
 WHERE_WORK_BEGINS = (
     "looplm.models.looped.LoopLM.embed",
     "looplm.tasks.addition.export.draw_training",
-    "looplm.tasks.babi.simulate._story",
+    "looplm.tasks.babi.simulate.lines_of",
     "looplm.tasks.language.world.stories.story",
     "looplm.tasks.language.world.judge.sample",
     "looplm.bench.generation.report",

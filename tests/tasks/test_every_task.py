@@ -22,6 +22,7 @@ from looplm.tasks.babi import Babi
 from looplm.tasks.babi.simulate import simulate
 from looplm.tasks.language import Language
 from looplm.tasks.prefix_sums import PrefixSums
+from looplm.tasks.stories import Stories
 from looplm.tasks.translation import Translation
 from looplm.train.recipe import parse_recipe
 
@@ -34,6 +35,8 @@ EVERY: list[Task] = [
     PrefixSums(max_bits=12),
     Language(path=os.path.relpath(Path(__file__).parents[2] / "README.md"), context=24),
     Babi(path=str(STORIES)),
+    Babi(path=str(STORIES), empty=0.2),
+    Stories(empty=0.1),
     Translation(),
 ]
 NAMES = [f"{TASKS.name_of(type(task))}-{number}" for number, task in enumerate(EVERY)]

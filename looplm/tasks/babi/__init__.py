@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from pydantic import Field, model_validator
@@ -13,10 +13,22 @@ from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.settings import STRICT
 from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
-from looplm.tasks.babi.stories import TASKS, Question, Story, questions_of, read, words_of
+from looplm.tasks.babi.rows import (
+    FACT_END,
+    MARKS,
+    PAD,
+    QUESTION_END,
+    Part,
+    collate,
+    ids_of,
+    parse_question,
+    spread,
+    text_of,
+)
+from looplm.tasks.babi.stories import TASKS, Question, Story, questions_of, read
 
-PAD, FACT_END, QUESTION_END = 0, 1, 2
-_MARKS = ("<pad>", ".", "?")
+MOST_EMPTY = 8
+"""Empty facts that training puts into a story."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -33,8 +45,10 @@ class Babi:
     """Of the task."""
     edition: str = "en-10k"
     """The folder of the file, where there are several."""
-    part: Literal["test", "validation"] = "test"
+    part: Part = "test"
     """The held-out stories that a model is tested on: settings are chosen on those for validation."""
+    empty: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the facts of training before which an empty one is put, so that ages vary."""
     words: tuple[str, ...] = ()
     """Of the stories, sorted; filled in from the file."""
     answers: tuple[str, ...] = ()
@@ -56,7 +70,7 @@ class Babi:
     @property
     def vocabulary(self) -> Vocabulary:
         """Marks, words, and answers that are no words; without a file, the marks alone."""
-        return Vocabulary((*_MARKS, *self.words, *self.answers), pad=PAD, ends=(FACT_END, QUESTION_END))
+        return Vocabulary((*MARKS, *self.words, *self.answers), pad=PAD, ends=(FACT_END, QUESTION_END))
 
     @property
     def suites(self) -> Mapping[str, Suite]:
@@ -83,7 +97,12 @@ class Babi:
         """
         questions = self._questions["training"]
         which = (draw.of("which").uniform(rows, 1)[:, 0] * len(questions)).long()
-        return self.collate([questions[i] for i in which.tolist()])
+        drawn = [questions[i] for i in which.tolist()]
+        if self.empty:
+            put = draw.of("empty").uniform(rows, self._most_facts) < self.empty
+            put &= put.cumsum(1) <= MOST_EMPTY
+            drawn = [spread(question, before) for question, before in zip(drawn, put.tolist(), strict=True)]
+        return self.collate(drawn)
 
     def longest(self) -> Batch:
         """The stories with most tokens, most facts and the longest sentence that training draws; without a file, two marks."""
@@ -94,7 +113,8 @@ class Babi:
             lambda question: len(question.facts),
             lambda question: max(map(len, (*question.facts, question.words))),
         )
-        return self.collate([max(self._questions["training"], key=measure) for measure in measures])
+        found = [max(self._questions["training"], key=measure) for measure in measures]
+        return self.collate([spread(each, [True] * MOST_EMPTY) for each in found] if self.empty else found)
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
         """Questions of held-out stories of task `size`, each at most once.
@@ -125,6 +145,14 @@ class Babi:
         order = torch.randperm(len(questions), generator=Draw(seed, "test", self.number).generator())
         return [questions[i] for i in order[:count].tolist()]
 
+    def training_questions(self) -> Sequence[Question]:
+        """Those of the stories for training.
+
+        Raises:
+            InputError: as for a batch.
+        """
+        return self._questions["training"]
+
     def prompt(self, text: str) -> Prompt:
         """A story and its question, sentences closed by `.` and the question by `?`.
 
@@ -146,7 +174,8 @@ class Babi:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that this task exercises."""
-        names = ("format", "words", "supporting", "text", "answer", "split", "refused")
+        names = ["format", "words", "supporting", "text", "answer", "split", "refused"]
+        names += ["empty"] if self.empty else []
         return ("tasks.exact-match", *(f"reasoning.{name}" for name in names))
 
     @cached_property
@@ -181,58 +210,19 @@ class Babi:
         return parts
 
     @cached_property
+    def _most_facts(self) -> int:
+        return max(len(question.facts) for question in self._questions["training"])
+
+    @cached_property
     def _id_of(self) -> dict[str, int]:
         return {symbol: id for id, symbol in enumerate(self.vocabulary.symbols)}
 
     def _tokens(self, question: Question) -> list[int]:
-        """Ids of a story and its question.
-
-        Spec: [reasoning.text][].
-        """
-        ids: list[int] = []
-        for sentence, end in (*((fact, FACT_END) for fact in question.facts), (question.words, QUESTION_END)):
-            if unknown := [word for word in sentence if word not in self._id_of]:
-                raise InputError(f"the stories of task {self.number} have no word {unknown[0]!r}; ask with their words.")
-            ids += [*(self._id_of[word] for word in sentence), end]
-        return ids
+        return ids_of(question, self._id_of)
 
     def collate(self, questions: Sequence[Question]) -> Batch:
         """Questions as a model reads them, with their answers."""
         return collate([self._tokens(q) for q in questions], [self._id_of[q.answer] for q in questions])
-
-
-def collate(rows: Sequence[Sequence[int]], answers: Sequence[int]) -> Batch:
-    """Stories as a model reads them; the answer is read at the last token, the end of the question.
-
-    Spec: [reasoning.answer][].
-    """
-    width = max(map(len, rows))
-    tokens = torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows])
-    length = torch.tensor([len(row) for row in rows])[:, None]
-    column = torch.arange(width)
-    scored = column == length - 1
-    return Batch(tokens, torch.where(scored, torch.tensor(answers)[:, None], PAD), scored, column < length)
-
-
-def parse_question(text: str) -> Question:
-    """Sentences that a user wrote.
-
-    Raises:
-        InputError: if they are no facts, each closed by `.`, and one question, closed by `?`.
-    """
-    told, mark, rest = text.strip().rpartition("?")
-    facts, asked = (told.rsplit(".", 1) if "." in told else ("", told)) if mark else ("", "")
-    sentences = tuple(words_of(fact) for fact in facts.split("."))
-    if rest or not words_of(asked) or not all(sentences):
-        short = text if len(text) <= 60 else text[:57] + "..."
-        raise InputError(f"{short!r} is no story with a question; write facts, each closed by `.`, then a question with `?`.")
-    return Question(sentences, words_of(asked), "", (), 0)
-
-
-def text_of(question: Question) -> str:
-    """The story and its question as `parse_question` reads them."""
-    facts = (" ".join(fact) + "." for fact in question.facts)
-    return " ".join([*facts, " ".join(question.words) + "?"])
 
 
 def _vocabulary(stories: Sequence[Story]) -> tuple[tuple[str, ...], tuple[str, ...]]:

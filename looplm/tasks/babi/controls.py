@@ -1,5 +1,6 @@
 """Trained models of bAbI beside their controls: a part taken away at test, and the baseline by rule."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from looplm.runs.checkpoint import Trained, load
 from looplm.runs.results import Result, make_result, read_summary
 from looplm.task import TASKS
 from looplm.tasks.babi import Babi
-from looplm.tasks.babi.stories import latest_of_its_kind
+from looplm.tasks.babi.stories import Question, latest_of_its_kind
 from looplm.train.fits import TEST_SEED
 
 RULE_TASK = 16
@@ -27,7 +28,8 @@ def with_controls(
 ) -> Iterator[Result]:
     """The results of runs, with what they read, each followed by those of its ablations, and last the rule's.
 
-    Runs of other recipes than the first one's are controls themselves, and stand as they are.
+    Runs of other recipes than the first one's are controls themselves, and stand as they are. One of another body than the
+    Connection Transformer is followed by the answer that is most frequent in training.
 
     Args:
         runs: folders of complete runs.
@@ -45,14 +47,18 @@ def with_controls(
         (own,) = read_summary(run)["results"]
         if not isinstance(trained.model, Connection):
             yield own
+            yield _most_frequent(trained)
             continue
         yield own | {"readings": readings(trained.model, trained)}
         if trained.recipe.name == first.recipe.name:
             for name, ablate in ABLATIONS.items():
                 on_message(f"{run}: {name}")
                 yield _tested(replace(trained, model=ablate(trained.model)), name)
-    if isinstance(first.recipe.task, Babi) and first.recipe.task.number == RULE_TASK:
-        yield _by_rule(first)
+    ruled = (
+        trained for _, trained in models if isinstance(trained.recipe.task, Babi) and trained.recipe.task.number == RULE_TASK
+    )
+    if (one := next(ruled, None)) is not None:
+        yield _answered(one, latest_of_its_kind, "latest-animal", "control: the colour of the latest animal of that kind")
 
 
 @torch.no_grad()
@@ -96,14 +102,21 @@ def _tested(trained: Trained, control: str) -> Result:
     return make_result(replace(trained, recipe=named), list(evaluate(trained.model, *wanted)), recipe.halting, TEST_SEED)
 
 
-def _by_rule(trained: Trained) -> Result:
-    """The rule on the same test set; it has no parameters, and takes no steps."""
+def _most_frequent(trained: Trained) -> Result:
+    task = trained.recipe.task
+    assert isinstance(task, Babi), "it was loaded as one"
+    ((answer, _),) = Counter(question.answer for question in task.training_questions()).most_common(1)
+    return _answered(trained, lambda question: answer, "most-frequent", "control: the most frequent answer of training")
+
+
+def _answered(trained: Trained, rule: Callable[[Question], str], name: str, title: str) -> Result:
+    """A rule on the same test set; it has no parameters, and takes no steps."""
     recipe, task = trained.recipe, trained.recipe.task
     assert isinstance(task, Babi), "it was loaded as one"
     asked = task.questions(task.part, recipe.evaluation.problems_per_cell, TEST_SEED)
-    solved = torch.tensor([latest_of_its_kind(question) == question.answer for question in asked])
+    solved = torch.tensor([rule(question) == question.answer for question in asked])
     nothing = torch.zeros(len(asked))
     cell = make_cell(task.part, task.number, Attempts(solved, nothing, nothing.long(), nothing, 0.0))
-    named = replace(recipe, name=f"{recipe.name}-latest-animal", title="control: the colour of the latest animal of that kind")
+    named = replace(recipe, name=f"{recipe.name}-{name}", title=title)
     result = make_result(replace(trained, recipe=named), [cell], recipe.halting, TEST_SEED)
     return result | {"parameters": 0, "training": {"steps": 0}, "provenance": {}}

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tarfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ TASKS = range(1, 21)
 """Numbers of the tasks."""
 PARTS = 10
 """Of the stories of a file: one is for testing, one for validation, the others for training."""
-_WORD = re.compile(r"[a-z0-9']+")
+_WORD = re.compile(r"[a-z0-9'가-힣]+")
 _FORMAT = "lines `NUMBER SENTENCE` or `NUMBER QUESTION<tab>ANSWER<tab>NUMBERS OF FACTS`, numbered from 1 in each story"
 
 
@@ -55,11 +56,11 @@ def part_of(text: str) -> str:
 
 
 def words_of(sentence: str) -> tuple[str, ...]:
-    """Words in small letters, without marks.
+    """Words in small letters, without marks: Latin letters and numerals, and whole syllables of Hangul.
 
     Spec: [reasoning.words][].
     """
-    return tuple(_WORD.findall(sentence.lower()))
+    return tuple(_WORD.findall(unicodedata.normalize("NFC", sentence).lower()))
 
 
 def parse(text: str, where: str) -> list[Story]:

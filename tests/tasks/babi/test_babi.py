@@ -20,8 +20,9 @@ from looplm.models.connection import Connection
 from looplm.runs.checkpoint import Trained
 from looplm.settings import as_table, parse
 from looplm.spec import oracle
-from looplm.tasks.babi import PAD, Babi, parse_question, text_of
+from looplm.tasks.babi import Babi
 from looplm.tasks.babi.controls import readings
+from looplm.tasks.babi.rows import PAD, parse_question, text_of
 from looplm.tasks.babi.simulate import simulate
 from looplm.tasks.babi.stories import Question, latest_of_its_kind, part_of, questions_of, words_of
 from looplm.tasks.babi.stories import parse as read_stories
@@ -157,7 +158,7 @@ def test_an_answer_outside_the_vocabulary_is_refused_with_its_line(file: Path, t
     with pytest.raises(InputError, match=rf"line {line}: 'pink \d+' is not in the vocabulary; expected: a word of the stories"):
         Babi(path=str(tmp_path)).batch(range(1), Draw(0, "problems"))
     with pytest.raises(InputError, match="have no word 'zebra'"):
-        Babi(path=str(file)).prompt("Ada is a zebra. What color is Ada?")
+        Babi(path=str(file)).prompt("Mary is a zebra. What color is Mary?")
     with pytest.raises(InputError, match="is no story with a question; write facts"):
         Babi(path=str(file)).prompt("What color is Ada?")
 
@@ -243,7 +244,7 @@ def test_from_stories_to_a_table_of_controls(
         assert main(["train", recipe, *few, "--out", recipe]) == 0
     assert main(["train", "babi-16", *few, "--seed", "1", "--out", "seed-1"]) == 0
     assert main(["eval", "babi-16", "--n", "5"]) == 0
-    assert main(["trace", "Ada is a fox. Ben is a fox. Ben is red. What color is Ada?", "--model", "babi-16"]) == 0
+    assert main(["trace", "Mary is a lion. John is a lion. John is gray. What color is Mary?", "--model", "babi-16"]) == 0
     assert main(["controls", "babi-16", "seed-1", "babi-16-pure", "--out", "all.json"]) == 0
     found = json.loads(Path("all.json").read_text())["results"]
     presets = [result["preset"] for result in found]
