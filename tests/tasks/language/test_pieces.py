@@ -80,6 +80,48 @@ def test_windows_are_of_pieces(task: Language, seed: int) -> None:
             assert any(text[at : at + len(targets)] == targets for at in range(len(text)))
 
 
+@pytest.mark.spec("korean.document-rows", "tasks.rows")
+@given(st.integers(0, 9), st.integers(2, 400))
+def test_rows_are_documents(task: Language, seed: int, size: int) -> None:
+    made = tokenizer(SIZE)
+    task = Language(path=task.path, tokenizer=task.tokenizer, context=size, rows="documents")
+    assert task.vocabulary.stop == made.end
+    assert task.opening == [made.begin]
+    sides = [[made.encode(document) for document in part] for part in spec.parts(korean(), 0.1)]
+    batches = task.batch(range(4), Draw(seed, "problems")), task.suite("held-out", size, 4, seed)
+    for documents, batch in zip(sides, batches, strict=True):
+        expected = [spec.document_row(document, made.begin, made.end, size) for document in documents]
+        for row in range(4):
+            real = batch.real[row]
+            found = batch.tokens[row][real].tolist(), batch.targets[row][real].tolist()
+            assert found in expected
+            assert batch.scored[row].equal(real)
+            assert (batch.tokens[row][~real] == made.begin).all()
+            assert not (~real[:-1] & real[1:]).any(), "padding stands on the right"
+    whole, part = task.batch(range(4), Draw(seed, "problems")), task.batch(range(2, 4), Draw(seed, "problems"))
+    width = part.tokens.shape[1]
+    assert part.tokens.equal(whole.tokens[2:, :width])
+
+
+@pytest.mark.spec("korean.document-rows")
+def test_documents_are_drawn_evenly(task: Language) -> None:
+    task = Language(path=task.path, tokenizer=task.tokenizer, context=4, rows="documents")
+    begins = {tuple(tokenizer(SIZE).encode(document)[:4]) for document in spec.parts(korean(), 0.1)[0]}
+    drawn = {tuple(row) for step in range(40) for row in task.batch(range(8), Draw(step, "problems")).targets.tolist()}
+    assert drawn == begins
+
+
+@pytest.mark.spec("korean.document-rows")
+def test_rows_of_documents_need_their_ends(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a `tokenizer`"):
+        Language(rows="documents")
+    (tmp_path / "any.model").write_bytes(tokenizer(SIZE).model)
+    (tmp_path / "text").write_text(korean().replace("\f", ""), encoding="utf-8")
+    task = Language(path=str(tmp_path / "text"), tokenizer=str(tmp_path / "any.model"), rows="documents")
+    with pytest.raises(InputError, match="has no form feed that ends a document"):
+        task.batch(range(2), Draw(0, "problems"))
+
+
 @pytest.mark.spec("korean.pieces")
 @given(st.text())
 def test_a_prompt_is_in_nfc_and_comes_back(task: Language, text: str) -> None:
