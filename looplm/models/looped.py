@@ -82,7 +82,7 @@ class LoopLM(Body):
 
         Spec: [training.rates][].
         """
-        return {self.embedding.weight: self.config.embedding_rate} if self.config.embedding_rate != 1 else {}
+        return {self.embedding.get_parameter("weight"): self.config.embedding_rate} if self.config.embedding_rate != 1 else {}
 
     def blocks(self) -> list[nn.Module]:
         """The units that may be compiled, computed again in the backward pass, or sharded."""

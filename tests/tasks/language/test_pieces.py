@@ -3,6 +3,7 @@
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from looplm.errors import InputError
 from looplm.evaluate.scores import exact_match, make_cell
 from looplm.loop.halting.fixed import Fixed
 from looplm.models import build_model
-from looplm.runs.checkpoint import read_card
+from looplm.runs.checkpoint import read_card, read_manifested, write_manifested
 from looplm.spec import oracle
 from looplm.tasks.language import BEGIN, Language, collate
+from looplm.think import generate
 from looplm.train.recipe import load_recipe
 
 spec = oracle("korean")
@@ -192,9 +194,41 @@ def test_a_run_keeps_its_tokenizer_and_goes_on_without_the_file(place: Path, cap
         looplm.load(again)
 
 
+@pytest.mark.spec("korean.document-rows", "tasks.carried")
+def test_a_model_of_documents_ends_them_and_needs_no_text(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ["train", "ko-tiny", "--data", "text.txt", "--steps", "2", *SET, "--set", "model.attention_init=copy"]
+    train += ["--set", "task.tokenizer=ko-text.model", "--set", "task.held_out_share=0.1"]
+    assert main([*train, "--out", "run"]) == 0
+    assert main(["ngram", "run", "--order", "2"]) == 0
+    trained = looplm.load("run")
+    assert isinstance(trained.recipe.task, Language)
+    contents = read_manifested(Path("run/checkpoint"))
+    card = json.loads(contents["model.json"])
+    card["recipe"]["task"]["path"] = ""
+    write_manifested(Path("shipped"), contents | {"model.json": json.dumps(card).encode()})
+    for name in ("text.txt", "ko-text.model"):
+        Path(name).unlink()
+    shutil.rmtree("run")
+    assert looplm.load("shipped").recipe.task == replace(trained.recipe.task, path="", tokenizer="shipped/tokenizer.model")
+    ends: list[int] = []
+
+    def stream(*arguments: Any, stop_token: int, **more: Any) -> Any:
+        ends.append(stop_token)
+        return plainly(*arguments, stop_token=stop_token, **more)
+
+    plainly = generate.stream
+    monkeypatch.setattr(generate, "stream", stream)
+    capsys.readouterr()
+    assert main(["generate", "shipped", "옛날에", "--temperature", "0.8", "--top-p", "0.95"]) == 0
+    assert capsys.readouterr().out.startswith("옛날에")
+    assert ends == [tokenizer(SIZE).end]
+
+
 @pytest.mark.spec("tasks.carried")
 def test_a_checkpoint_with_another_tokenizer_is_refused(place: Path) -> None:
-    from looplm.runs.checkpoint import read_manifested, save, write_manifested
+    from looplm.runs.checkpoint import save
 
     recipe = load_recipe("ko-text", {"task": {"path": "text.txt", "context": 16}, "model": {"vocab_size": SIZE, "layers": 1}})
     model = build_model(recipe.model)
