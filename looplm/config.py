@@ -29,7 +29,7 @@ class ModelConfig:
     embedding_rate: float = Field(default=1.0, gt=0)
     """Learning rate of the token embedding, as a multiple of the schedule's."""
     attention_init: Literal["random", "copy"] = "random"
-    """How attention starts: at random, or giving back half of what it reads, so that it copies from the first step on."""
+    """How attention starts: at random, or so that each head adds to the stream what it reads, or takes it away."""
 
     positions: Literal["none", "rope", "learned", "place"] = "rope"
     rope_theta: float = Field(default=10_000.0, gt=1)

@@ -104,7 +104,7 @@ def test_attention_starts_copying(kv_heads: int, sharing: int, layers: int) -> N
         out = copying.get_parameter(f"layers.{n}.attention.out.weight")
         torch.testing.assert_close(values @ values.T, torch.eye(2 * kv_heads))
         torch.testing.assert_close(out, architecture.output_start(values, heads, kv_heads))
-    if sharing == 1:  # then the values hold all of a token
+    if heads == 1:  # then it holds all of a token
         x, attention = torch.randn(1, 1, 2 * heads), copying.get_submodule("layers.0.attention")
         alone = attention(x, View(torch.zeros(1, 1, 1, 1), rotation=None), lambda keys, values: (keys, values))
         torch.testing.assert_close(alone, x / 2)
