@@ -14,7 +14,8 @@ _WORDS = {
         "keep_who_has_what": "stories that keep who has what",
         "new": "different sentences that do not stand in the training text",
         "made": "{parameters:,} parameters; {listed:,} words of a dictionary, {forms:,} forms in text; seed {seed}; "
-        "{unfinished} stories did not end within the context.",
+        "{unfinished} stories did not end within the context. Trained on {tokens:,} tokens in {minutes:.1f} minutes by the clock "
+        "({device}, {threads} thread in use, other work beside it: an upper bound).",
     },
     "ko": {
         "head": "항목 | 비율, % [95 %] | 개수 | 목표, %",
@@ -22,7 +23,8 @@ _WORDS = {
         "keep_who_has_what": "누가 무엇을 가졌는지 지킨 이야기",
         "new": "서로 다른 문장 중 학습 텍스트에 없는 것",
         "made": "파라미터 {parameters:,}개. 사전에 실릴 단어 {listed:,}개, 텍스트에 나타나는 꼴 {forms:,}개. 시드 {seed}. "
-        "문맥 안에서 끝나지 않은 이야기 {unfinished}편.",
+        "문맥 안에서 끝나지 않은 이야기 {unfinished}편. 토큰 {tokens:,}개로 시계로 {minutes:.1f}분 동안 학습했다"
+        "({device}, 스레드 {threads}개 사용, 다른 작업과 함께 실행한 상한).",
     },
 }
 _STORIES = 3
@@ -37,8 +39,13 @@ def world_table(path: Path, name: str, language: str) -> str:
         low, high = (100 * bound for bound in cell["interval"])
         share = f"{100 * cell['right'] / cell['n']:.1f} [{low:.1f}, {high:.1f}]"
         rows.append([words[key], share, f"{cell['right']:,} / {cell['n']:,}", f"≥ {aim}"])
+    training = report["training"]
     made = words["made"].format(
         parameters=report["parameters"],
+        tokens=training["training"]["tokens"],
+        minutes=training["training"]["elapsed_s"] / 60,
+        device=training["device"],
+        threads=training["threads"],
         **report["words"],
         seed=report["sampling"]["seed"],
         unfinished=report["shares"]["unfinished_stories"],

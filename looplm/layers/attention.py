@@ -151,6 +151,23 @@ class Attention(nn.Module):
         mixed: Tensor = self.out(read.transpose(1, 2).flatten(2))
         return mixed
 
+    @torch.no_grad()
+    def start_copying(self) -> None:
+        """Give orthonormal rows to the value projection, and half of their transpose to the output projection.
+
+        A head that reads one token then adds its part of that token to the stream, and every second head takes it away.
+
+        Source: compare Trockman and Kolter 2023, section 3, arXiv:2305.09828, who start the product of both near a multiple of
+        the identity. We differ: it is exact, and signs take turns.
+        Spec: [architecture.copying-start][].
+        """
+        width, head_dim = self.out.in_features, self.out.in_features // self.heads
+        values = nn.init.orthogonal_(torch.empty(self.kv_heads * head_dim, width))
+        self.qkv.weight[-len(values) :] = values
+        read = values.unflatten(0, (self.kv_heads, head_dim)).repeat_interleave(self.heads // self.kv_heads, 0)
+        read[1::2] *= -1
+        self.out.weight.copy_(read.flatten(0, 1).T * (0.5 * self.kv_heads / self.heads))
+
     def offer(self, x: Annotated[Tensor, Float("B T D")], view: View, remember: Remember) -> None:
         """A K/V-only pass: the tokens' keys and values, for others to read."""
         _, keys, values = self._project_apart(x, view, readers=0)

@@ -79,18 +79,26 @@ class Layer(nn.Module):
 class Block(nn.Module):
     r"""One or more layers; the loop applies the same block, with the same weights, again and again.
 
-    Linear weights start with standard deviation $1/\sqrt{\text{fan in}}$, halved where a layer adds to the stream.
+    Linear weights start with standard deviation $1/\sqrt{\text{fan in}}$, halved where a layer adds to the stream;
+    those that attention copies with start otherwise if `attention_init` says so.
+
+    Spec: [architecture.copying-start][].
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        starts_copying: list[Attention] = []
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 adds_to_stream = name.endswith(("attention.out", "mlp.down"))
                 nn.init.normal_(module.weight, std=(0.5 if adds_to_stream else 1.0) / math.sqrt(module.in_features))
             elif isinstance(module, Dropout):
                 module.site = name
+            elif isinstance(module, Attention) and config.attention_init == "copy":
+                starts_copying.append(module)
+        for attention in starts_copying:  # after the weights that start at random, which are the same without it
+            attention.start_copying()
 
     def forward(
         self,

@@ -1,5 +1,7 @@
 """Norms, MLPs, attention against the spec's own lines, in the shapes that the package gives them."""
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given
@@ -81,3 +83,28 @@ def test_projections_that_add_to_the_stream_start_half_as_large() -> None:
     for name, value in spread.items():
         expected = 0.5 if name in ("attention.out.weight", "mlp.down.weight") else 1.0
         assert value == pytest.approx(expected, rel=0.02), name
+
+
+@pytest.mark.spec("architecture.copying-start")
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2))
+def test_attention_starts_copying(kv_heads: int, sharing: int, layers: int) -> None:
+    heads = kv_heads * sharing
+
+    def block(attention_init: Literal["random", "copy"]) -> Block:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 15, "width": 2 * heads, "heads": heads, "kv_heads": kv_heads, "mlp_width": 5, "layers": layers}
+        return Block(ModelConfig(**sizes, attention_init=attention_init))  # type: ignore[arg-type]
+
+    copying, random = block("copy"), block("random")
+    for name, weight in copying.named_parameters():
+        if not name.endswith(("qkv.weight", "out.weight")):
+            assert weight.equal(random.get_parameter(name))
+    for n in range(layers):
+        values = copying.get_parameter(f"layers.{n}.attention.qkv.weight")[-2 * kv_heads :]
+        out = copying.get_parameter(f"layers.{n}.attention.out.weight")
+        torch.testing.assert_close(values @ values.T, torch.eye(2 * kv_heads))
+        torch.testing.assert_close(out, architecture.output_start(values, heads, kv_heads))
+    if heads == 1:  # then it holds all of a token
+        x, attention = torch.randn(1, 1, 2 * heads), copying.get_submodule("layers.0.attention")
+        alone = attention(x, View(torch.zeros(1, 1, 1, 1), rotation=None), lambda keys, values: (keys, values))
+        torch.testing.assert_close(alone, x / 2)

@@ -23,7 +23,7 @@ def test_every_shipped_recipe_is_valid_and_survives_a_round_trip(tmp_path: Path)
     stories, korean = tmp_path / "qa16_train.txt", tmp_path / "korean.txt"
     stories.write_text("\n".join(simulate(400, 0)), encoding="utf-8")
     korean.write_text(korean_text.korean(), encoding="utf-8")
-    pieces = {"ko-text": 4000, "ko-text-looped": 4000, "ko-tiny": 1500}
+    pieces = {"ko-text": 4000, "ko-text-looped": 4000, "ko-tiny": 2000}
     for name, count in pieces.items():
         (tmp_path / f"{name}.model").write_bytes(korean_text.tokenizer(count).model)
     few = {"task": {"path": str(stories)}, "evaluation": {"problems_per_cell": 20}}

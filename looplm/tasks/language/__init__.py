@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -39,9 +39,9 @@ _Tokens = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Language:
-    """Windows of a text file, each token predicted from those before it; a token is a byte, or a piece of a tokenizer.
+    """Rows of a text file, each token predicted from those before it; a token is a byte, or a piece of a tokenizer.
 
-    Spec: [tasks.bytes][], [tasks.windows][], [tasks.text-held-out][], [korean.pieces][].
+    Spec: [tasks.bytes][], [tasks.windows][], [tasks.text-held-out][], [korean.pieces][], [korean.document-rows][].
     """
 
     path: str = ""
@@ -49,9 +49,24 @@ class Language:
     tokenizer: str | None = None
     """A file of `looplm tokenizer train`; a trained model keeps a copy. Without one, tokens are bytes."""
     context: int = Field(default=128, ge=2, le=2**16)
-    """Tokens of a row."""
+    """Tokens of a row; the longest, where rows are documents."""
+    rows: Literal["windows", "documents"] = "windows"
+    """Windows of the documents one after the other; or each row one document from its beginning, which needs a tokenizer and a
+    text with form feeds."""
     held_out_share: float = Field(default=0.1, gt=0, lt=1)
     """Of the file, for testing only: of its bytes, at the end; of its characters where there is a tokenizer."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rows == "documents" and self.tokenizer is None:
+            raise ValueError("`rows = 'documents'` needs a `tokenizer`, whose end mark says where a document ends")
+        return self
+
+    @property
+    def opening(self) -> list[int]:
+        """The tokens after which a document begins."""
+        assert self.pieces, "only a tokenizer has an end mark"
+        return [self.pieces.begin, *([self.pieces.end] if self.rows == "windows" else [])]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -61,7 +76,8 @@ class Language:
             InputError: if the tokenizer cannot be used.
         """
         if pieces := self.pieces:
-            return Vocabulary(pieces.symbols, pad=pieces.begin, characters=pieces.characters)
+            stop = pieces.end if self.rows == "documents" else None
+            return Vocabulary(pieces.symbols, pad=pieces.begin, stop=stop, characters=pieces.characters)
         shown = (_SHOWN.get(byte) or (chr(byte) if 32 < byte < 127 else f"{byte:02x}") for byte in range(256))
         begun = (characters_begun(bytes([byte])) for byte in range(256))
         return Vocabulary((*shown, "<bos>"), pad=BEGIN, characters=(*begun, 0))
@@ -102,14 +118,18 @@ class Language:
         return self.answer(self._encode(" ".join(words[1:] or words))[:_EXAMPLE_TOKENS]).strip("\ufffd ")
 
     def batch(self, rows: range, draw: Draw) -> Batch:
-        """Windows of the training part, one a row, at places drawn evenly.
+        """Windows of the training part, one a row, at places drawn evenly; or documents of it, drawn evenly.
 
         Raises:
-            InputError: if the file cannot be read, or is too short.
+            InputError: if the file cannot be read, is too short, or is to be read by documents and says not where they end.
 
-        Spec: [tasks.windows][], [tasks.rows][], [korean.pieces][].
+        Spec: [tasks.windows][], [tasks.rows][], [korean.pieces][], [korean.document-rows][].
         """
         text, _ = self.parts()
+        if self.rows == "documents":
+            begins, _ = self._begins()
+            chosen = (draw.of("where").uniform(rows, 1)[:, 0] * len(begins)).long()
+            return documents(text, begins, chosen, self.context, self.vocabulary.pad)
         places = len(text) - self.context + 1
         starts = (draw.of("where").uniform(rows, 1)[:, 0] * places).long()
         return collate(windows(text, starts, self.context), self.vocabulary.pad)
@@ -119,12 +139,12 @@ class Language:
         return collate(torch.zeros(1, self.context, dtype=torch.int64), begin=0)
 
     def suite(self, name: str, size: int, count: int, seed: int) -> Batch:
-        """Windows of `size` tokens of the held-out part, at places drawn evenly; they may overlap.
+        """Windows of `size` tokens of the held-out part, at places drawn evenly; they may overlap. Or documents, cut to `size`.
 
         Raises:
             InputError: if there is no such set, the file cannot be read, or too little of it is held out.
 
-        Spec: [tasks.held-out][], [tasks.text-held-out][], [korean.pieces][].
+        Spec: [tasks.held-out][], [tasks.text-held-out][], [korean.pieces][], [korean.document-rows][].
         """
         if name not in self.suites:
             raise InputError(f"there is no test set {name!r} of a text; there is: held-out.")
@@ -136,6 +156,10 @@ class Language:
             )
         check_count(count)
         generator = Draw(seed, "test", size).generator()
+        if self.rows == "documents":
+            _, begins = self._begins()
+            chosen = torch.randint(0, len(begins), (count,), generator=generator)
+            return documents(text, begins, chosen, size, self.vocabulary.pad)
         starts = torch.randint(0, len(text) - size + 1, (count,), generator=generator)
         return collate(windows(text, starts, size), self.vocabulary.pad)
 
@@ -161,10 +185,11 @@ class Language:
 
     def clauses(self) -> tuple[str, ...]:
         """Ids of the spec clauses that this task exercises."""
-        shared = ("tasks.windows", "tasks.nats-per-token", "korean.bits-per-character")
+        shared = (*(["tasks.windows"] if self.rows == "windows" else []), "tasks.nats-per-token", "korean.bits-per-character")
         if self.tokenizer is None:
             return (*shared, "tasks.bytes", "tasks.text-held-out")
-        return (*shared, *(f"korean.{name}" for name in ("text", "exact", "pieces", "held-out-documents")), "tasks.carried")
+        names = ["text", "exact", "pieces", "held-out-documents", *(["document-rows"] if self.rows == "documents" else [])]
+        return (*shared, *(f"korean.{name}" for name in names), "tasks.carried")
 
     def _encode(self, text: str) -> list[int]:
         if self.pieces:
@@ -198,12 +223,27 @@ class Language:
             text = _read(path, self._version)
             cut = len(text) - ceil(self.held_out_share * len(text))
             trained, held_out = text[:cut], text[cut:]
-        if len(trained) < self.context:
+        if self.rows == "windows" and len(trained) < self.context:
             raise InputError(
                 f"{self.path} is too short: a window has {self.context:,} {self.unit}, and {len(trained):,} of its "
                 f"{len(trained) + len(held_out):,} are for training; give a longer text, or a smaller `task.context`."
             )
         return trained, held_out
+
+    def _begins(self) -> tuple[_Tokens, _Tokens]:
+        """Where each document begins in the two parts.
+
+        Raises:
+            InputError: if the text does not say where documents end.
+        """
+        assert self.pieces, "the settings were checked"
+        begins = _read_begins(Path(self.path).absolute(), self._version, self.pieces, self.held_out_share)
+        if not all(map(len, begins)):
+            raise InputError(
+                f"{self.path} has no form feed that ends a document, and `task.rows` is 'documents'; put one after each "
+                "document, or set `task.rows` to 'windows'."
+            )
+        return begins
 
 
 def collate(window: Annotated[Tensor, Int("N T")], begin: int = BEGIN) -> Batch:
@@ -223,6 +263,27 @@ def windows(text: _Tokens, starts: Annotated[Tensor, Int("N")], size: int) -> An
     """
     taken = text[(starts[:, None] + torch.arange(size)).numpy()]
     return torch.from_numpy(np.asarray(taken, dtype=np.int64))
+
+
+def documents(text: _Tokens, begins: _Tokens, chosen: Annotated[Tensor, Int("N")], size: int, begin: int) -> Batch:
+    """Some documents of a text, cut to `size` tokens, as a model reads them: begin marks fill shorter rows up.
+
+    Args:
+        text: the documents one after the other, each with its end mark.
+        begins: where each begins.
+        chosen: which of them are wanted.
+        size: most tokens of a row.
+        begin: id of the begin mark.
+
+    Spec: [korean.document-rows][].
+    """
+    lengths = np.diff(begins, append=len(text))[chosen.numpy()].clip(max=size)
+    columns = np.arange(lengths.max())
+    real = torch.from_numpy(columns < lengths[:, None])
+    places = (begins[chosen.numpy()][:, None] + columns).clip(max=len(text) - 1)
+    targets = torch.from_numpy(np.asarray(text[places], dtype=np.int64)).masked_fill(~real, begin)
+    tokens = collate(targets, begin).tokens.masked_fill(~real, begin)
+    return Batch(tokens, targets, real, real)
 
 
 def as_bytes(ids: Sequence[int]) -> bytes:
@@ -254,6 +315,13 @@ def _read_pieces(path: Path, version: tuple[int, int], pieces: Tokenizer, held_o
         for part in parted(text, held_out_share)
     )
     return trained, held_out
+
+
+@lru_cache(maxsize=8)
+def _read_begins(path: Path, version: tuple[int, int], pieces: Tokenizer, held_out_share: float) -> tuple[_Tokens, _Tokens]:
+    """Where each document begins in a file's two parts; nothing where no document ends."""
+    trained, held_out = (np.flatnonzero(part == pieces.end) for part in _read_pieces(path, version, pieces, held_out_share))
+    return np.append(0, trained + 1)[:-1], np.append(0, held_out + 1)[:-1]
 
 
 @lru_cache(maxsize=8)

@@ -58,18 +58,25 @@ def normalized(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def parted(text: str, held_out_share: float) -> tuple[list[str], list[str]]:
+def parted(text: str, held_out_share: float, delimiter: str = "") -> tuple[list[str], list[str]]:
     """The documents that are trained on, and those held out; a text without a form feed is cut near its end.
 
-    Spec: [korean.held-out-documents][].
+    Args:
+        text: of a file.
+        held_out_share: of its characters.
+        delimiter: not part of the text: the sides are those of the text without it, and it stays where it is.
+
+    Spec: [korean.held-out-documents][], [korean.delimiter][].
     """
     if BOUNDARY not in text:
-        trained = len(text) - ceil(held_out_share * len(text))
+        size = len(text) - text.count(delimiter) if delimiter else len(text)
+        trained = _place(text, size - ceil(held_out_share * size), delimiter)
         return [text[:trained]], [text[trained:]]
     documents = [document for document in text.split(BOUNDARY) if document.strip()]
-    wanted, size, held_out = held_out_share * sum(map(len, documents)), 0, set[bytes]()
-    keys = [sha256(document.encode()).digest() for document in documents]
-    for key, document in sorted(zip(keys, documents, strict=True)):
+    plain = [document.replace(delimiter, "") for document in documents] if delimiter else documents
+    wanted, size, held_out = held_out_share * sum(map(len, plain)), 0, set[bytes]()
+    keys = [sha256(document.encode()).digest() for document in plain]
+    for key, document in sorted(zip(keys, plain, strict=True)):
         if size >= wanted and key not in held_out:
             break
         held_out.add(key)
@@ -78,6 +85,16 @@ def parted(text: str, held_out_share: float) -> tuple[list[str], list[str]]:
     for key, document in zip(keys, documents, strict=True):
         sides[key in held_out].append(document)
     return sides
+
+
+def _place(text: str, count: int, delimiter: str) -> int:
+    """Where so many characters of a text have passed, delimiters not counted."""
+    passed = 0
+    for between in text.split(delimiter) if delimiter else [text]:
+        if count <= len(between):
+            break
+        passed, count = passed + len(between) + 1, count - len(between)
+    return passed + count
 
 
 def _encoding_of(content: bytes) -> str:

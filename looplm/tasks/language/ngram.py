@@ -158,9 +158,10 @@ def floor(task: Language, cells: Sequence[tuple[int, int]], seed: int, order: in
     model = NGrams.count(trained, order, len(vocabulary), vocabulary.pad)
     begun, found = torch.tensor(vocabulary.characters), []
     for size, count in cells:
-        rows = task.suite("held-out", size, count, seed).targets
-        characters = int(begun[rows].sum())
-        found.append([bits_per_character(each, characters) for each in model.probabilities(rows)])
+        problems = task.suite("held-out", size, count, seed)
+        scored = problems.scored.numpy()
+        characters = int(begun[problems.targets[problems.scored]].sum())
+        found.append([bits_per_character(each[scored], characters) for each in model.probabilities(problems.targets)])
     return found
 
 

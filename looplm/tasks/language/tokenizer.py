@@ -30,6 +30,7 @@ _LINE = 4096
 _COVERED = 0.9995
 """Share of the training text whose characters become pieces; the rarest are spelled in bytes."""
 _PROBE = f"  가  나\n\t각\u1100\u1161 e\u0301①Ａ\U0001f600\0{SPACE}{ESCAPE}_ 12\r\n</s><0x41> "
+_NO_DELIMITER = f"{SPACE}{ESCAPE}\0\u2585"
 _RARE = 5
 """A piece that stands in the text fewer times than this is rare."""
 
@@ -182,21 +183,32 @@ def _load(path: Path, version: tuple[int, int]) -> Tokenizer:
     return made
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+def train_tokenizer(texts: Sequence[str], vocabulary: int, delimiter: str = "") -> Tokenizer:
     """A tokenizer of so many pieces: byte-pair encoding, figures one by one, a line feed alone, all bytes.
 
     The same texts give the same bytes.
 
-    Raises:
-        InputError: if there is no text, or the vocabulary is smaller or larger than the texts allow; it says what they do.
+    Args:
+        texts: to learn from.
+        vocabulary: pieces.
+        delimiter: a character that is no part of the texts: no piece is learned across it, as between morphemes.
 
-    Source: Kudo and Richardson 2018, SentencePiece, arXiv:1808.06226; Sennrich et al. 2016, arXiv:1508.07909.
-    Spec: [korean.exact][], [korean.deterministic][], [korean.vocabulary-bounds][].
+    Raises:
+        InputError: if there is no text, no delimiter in it, or the vocabulary is smaller or larger than the texts allow;
+            it says what they do.
+
+    Source: Kudo and Richardson 2018, SentencePiece, arXiv:1808.06226; Sennrich et al. 2016, arXiv:1508.07909; Park et al. 2020,
+    section 3, arXiv:2010.02534, for pieces within morphemes.
+    Spec: [korean.exact][], [korean.deterministic][], [korean.vocabulary-bounds][], [korean.delimiter][].
     """
     from sentencepiece import SentencePieceTrainer
 
     if not _LEAST <= vocabulary <= _MOST:
         raise InputError(f"`--vocab` must be from {_LEAST} to {_MOST:,}: got {vocabulary}.")
+    if delimiter and (len(delimiter) > 1 or delimiter.isspace() or delimiter in _NO_DELIMITER):
+        raise InputError(f"`--delimiter` must be one visible character that the text itself does not need: got {delimiter!r}.")
+    if delimiter and not any(delimiter in text for text in texts):
+        raise InputError(f"no text holds the delimiter {delimiter!r}; give texts in which it stands where no piece may cross.")
     lines, file = [line for text in texts for line in _sentences(text)], io.BytesIO()
     if not lines:
         raise InputError("the texts hold nothing to learn pieces from; give some text.")
@@ -219,6 +231,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
             bos_id=1,
             eos_id=2,
             pad_id=-1,
+            pretokenization_delimiter=delimiter,
             num_threads=1,  # the file notes how many there were
             minloglevel=3,
         )

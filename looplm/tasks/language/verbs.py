@@ -104,7 +104,7 @@ class Generate:
             [prompt],
             halting=self.halting.resolve(trained.recipe.halting),
             max_new_tokens=self.max_new_tokens,
-            stop_token=-1,
+            stop_token=-1 if task.vocabulary.stop is None else task.vocabulary.stop,
             sampling=sampling,
             max_seconds=self.max_seconds,
             stop_strings=self.stop,
@@ -137,6 +137,8 @@ class TrainTokenizer:
     """Pieces. About 4,000 for 4 million characters; more make texts shorter, and need more text."""
     held_out_share: float = 0.1
     """Of each text, left out as training leaves it out: the recipe's `task.held_out_share` (spec: korean.unseen)."""
+    delimiter: str = ""
+    """A character that stands where no piece may cross, such as "|" between morphemes, and is no part of the text."""
     json: bool = False
     """Print the report as JSON."""
 
@@ -150,10 +152,11 @@ class TrainTokenizer:
         if not 0 <= self.held_out_share < 1:
             raise InputError(f"`--held-out-share` must be from 0 to below 1: got {self.held_out_share}.")
         refuse_existing(self.out)
-        texts = [part for text in _texts(self.files) for part in parted(text, self.held_out_share)[0]]
-        tokenizer = train_tokenizer(texts, self.vocab)
+        texts = [part for text in _texts(self.files) for part in parted(text, self.held_out_share, self.delimiter)[0]]
+        tokenizer = train_tokenizer(texts, self.vocab, self.delimiter)
         write_file(self.out, tokenizer.model)
-        return _print_report(tokenizer, texts, self.json)
+        plain = [text.replace(self.delimiter, "") for text in texts] if self.delimiter else texts
+        return _print_report(tokenizer, plain, self.json)
 
 
 @dataclass(frozen=True)
@@ -301,6 +304,8 @@ class WriteWorld:
     """Documents."""
     seed: int = 0
     """Of the random numbers."""
+    delimiter: str = ""
+    """A character to stand between a noun and its particle, and before a name: for `looplm tokenizer train --delimiter`."""
 
     def run(self) -> int:
         """Write the file."""
@@ -313,7 +318,7 @@ class WriteWorld:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"`--seed` must be from 0 to 2**63 - 1: got {self.seed}.")
         refuse_existing(self.file)
-        documents = ("\n".join(story(number, self.seed)) + "\n" for number in range(self.stories))
+        documents = ("\n".join(story(number, self.seed, self.delimiter)) + "\n" for number in range(self.stories))
         write_file(self.file, BOUNDARY.join(documents).encode())
         return 0
 

@@ -134,7 +134,13 @@ def test_only_scored_tokens_count() -> None:
 
 def test_a_recipe_knows_the_file_by_its_path_alone(text: Path) -> None:
     recipe = load_recipe("text", {"task": {"path": str(text), "context": 16}, "evaluation": {"sizes": [8]}})
-    assert as_table(recipe)["task"] == {"name": "language", "path": str(text), "context": 16, "held_out_share": 0.1}
+    assert as_table(recipe)["task"] == {
+        "name": "language",
+        "path": str(text),
+        "context": 16,
+        "rows": "windows",
+        "held_out_share": 0.1,
+    }
     assert "태초" not in json.dumps(as_table(recipe), ensure_ascii=False)
     (cell,) = evaluate(LoopLM(recipe.model).eval(), recipe.task, [8], 4, recipe.halting, 0)
     assert 0 < (cell.nats_per_token or 0) < 9
@@ -148,7 +154,7 @@ def test_a_task_stays_with_the_text_that_it_first_read(text: Path, monkeypatch: 
     again = Language(path=str(text), context=16)
     assert set(again.batch(range(3), Draw(0, "problems")).targets.flatten().tolist()) == {ord("x")}
     assert task == again
-    assert table == as_table(again) == {"path": str(text), "context": 16, "held_out_share": 0.1}
+    assert table == as_table(again) == {"path": str(text), "context": 16, "rows": "windows", "held_out_share": 0.1}
     assert pickle.loads(pickle.dumps(task)) == task
     monkeypatch.setattr("looplm.tasks.language._KEPT_BYTES", 10)  # a large file is mapped, not kept
     text.write_bytes(b"y" * 500)

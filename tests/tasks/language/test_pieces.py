@@ -3,6 +3,7 @@
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from looplm.errors import InputError
 from looplm.evaluate.scores import exact_match, make_cell
 from looplm.loop.halting.fixed import Fixed
 from looplm.models import build_model
-from looplm.runs.checkpoint import read_card
+from looplm.runs.checkpoint import read_card, read_manifested, write_manifested
 from looplm.spec import oracle
 from looplm.tasks.language import BEGIN, Language, collate
+from looplm.think import generate
 from looplm.train.recipe import load_recipe
 
 spec = oracle("korean")
@@ -78,6 +80,48 @@ def test_windows_are_of_pieces(task: Language, seed: int) -> None:
         for tokens, targets in zip(batch.tokens.tolist(), batch.targets.tolist(), strict=True):
             assert (tokens, targets) == spec.row(targets, tokenizer(SIZE).begin)
             assert any(text[at : at + len(targets)] == targets for at in range(len(text)))
+
+
+@pytest.mark.spec("korean.document-rows", "tasks.rows")
+@given(st.integers(0, 9), st.integers(2, 400))
+def test_rows_are_documents(task: Language, seed: int, size: int) -> None:
+    made = tokenizer(SIZE)
+    task = Language(path=task.path, tokenizer=task.tokenizer, context=size, rows="documents")
+    assert task.vocabulary.stop == made.end
+    assert task.opening == [made.begin]
+    sides = [[made.encode(document) for document in part] for part in spec.parts(korean(), 0.1)]
+    batches = task.batch(range(4), Draw(seed, "problems")), task.suite("held-out", size, 4, seed)
+    for documents, batch in zip(sides, batches, strict=True):
+        expected = [spec.document_row(document, made.begin, made.end, size) for document in documents]
+        for row in range(4):
+            real = batch.real[row]
+            found = batch.tokens[row][real].tolist(), batch.targets[row][real].tolist()
+            assert found in expected
+            assert batch.scored[row].equal(real)
+            assert (batch.tokens[row][~real] == made.begin).all()
+            assert not (~real[:-1] & real[1:]).any(), "padding stands on the right"
+    whole, part = task.batch(range(4), Draw(seed, "problems")), task.batch(range(2, 4), Draw(seed, "problems"))
+    width = part.tokens.shape[1]
+    assert part.tokens.equal(whole.tokens[2:, :width])
+
+
+@pytest.mark.spec("korean.document-rows")
+def test_documents_are_drawn_evenly(task: Language) -> None:
+    task = Language(path=task.path, tokenizer=task.tokenizer, context=4, rows="documents")
+    begins = {tuple(tokenizer(SIZE).encode(document)[:4]) for document in spec.parts(korean(), 0.1)[0]}
+    drawn = {tuple(row) for step in range(40) for row in task.batch(range(8), Draw(step, "problems")).targets.tolist()}
+    assert drawn == begins
+
+
+@pytest.mark.spec("korean.document-rows")
+def test_rows_of_documents_need_their_ends(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a `tokenizer`"):
+        Language(rows="documents")
+    (tmp_path / "any.model").write_bytes(tokenizer(SIZE).model)
+    (tmp_path / "text").write_text(korean().replace("\f", ""), encoding="utf-8")
+    task = Language(path=str(tmp_path / "text"), tokenizer=str(tmp_path / "any.model"), rows="documents")
+    with pytest.raises(InputError, match="has no form feed that ends a document"):
+        task.batch(range(2), Draw(0, "problems"))
 
 
 @pytest.mark.spec("korean.pieces")
@@ -150,9 +194,41 @@ def test_a_run_keeps_its_tokenizer_and_goes_on_without_the_file(place: Path, cap
         looplm.load(again)
 
 
+@pytest.mark.spec("korean.document-rows", "tasks.carried")
+def test_a_model_of_documents_ends_them_and_needs_no_text(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ["train", "ko-tiny", "--data", "text.txt", "--steps", "2", *SET, "--set", "model.attention_init=copy"]
+    train += ["--set", "task.tokenizer=ko-text.model", "--set", "task.held_out_share=0.1"]
+    assert main([*train, "--out", "run"]) == 0
+    assert main(["ngram", "run", "--order", "2"]) == 0
+    trained = looplm.load("run")
+    assert isinstance(trained.recipe.task, Language)
+    contents = read_manifested(Path("run/checkpoint"))
+    card = json.loads(contents["model.json"])
+    card["recipe"]["task"]["path"] = ""
+    write_manifested(Path("shipped"), contents | {"model.json": json.dumps(card).encode()})
+    for name in ("text.txt", "ko-text.model"):
+        Path(name).unlink()
+    shutil.rmtree("run")
+    assert looplm.load("shipped").recipe.task == replace(trained.recipe.task, path="", tokenizer="shipped/tokenizer.model")
+    ends: list[int] = []
+
+    def stream(*arguments: Any, stop_token: int, **more: Any) -> Any:
+        ends.append(stop_token)
+        return plainly(*arguments, stop_token=stop_token, **more)
+
+    plainly = generate.stream
+    monkeypatch.setattr(generate, "stream", stream)
+    capsys.readouterr()
+    assert main(["generate", "shipped", "옛날에", "--temperature", "0.8", "--top-p", "0.95"]) == 0
+    assert capsys.readouterr().out.startswith("옛날에")
+    assert ends == [tokenizer(SIZE).end]
+
+
 @pytest.mark.spec("tasks.carried")
 def test_a_checkpoint_with_another_tokenizer_is_refused(place: Path) -> None:
-    from looplm.runs.checkpoint import read_manifested, save, write_manifested
+    from looplm.runs.checkpoint import save
 
     recipe = load_recipe("ko-text", {"task": {"path": "text.txt", "context": 16}, "model": {"vocab_size": SIZE, "layers": 1}})
     model = build_model(recipe.model)

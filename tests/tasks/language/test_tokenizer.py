@@ -183,6 +183,41 @@ def test_the_command_learns_from_the_training_part_alone(tmp_path: Path, capsys:
     assert json.loads(capsys.readouterr().out)["characters"] == 4 + len(read_text(Path("text")).replace("\f", ""))
 
 
+@pytest.mark.spec("korean.delimiter")
+@given(st.lists(st.text("가나다| "), min_size=1, max_size=6).map("\f".join), st.sampled_from([0.1, 0.5]))
+def test_a_delimiter_changes_no_side(text: str, share: float) -> None:
+    plain = parted(text.replace("|", ""), share)
+    marked = parted(text, share, "|")
+    assert tuple([part.replace("|", "") for part in side if part.replace("|", "").strip()] for side in marked) == tuple(
+        [part for part in side if part.strip()] for side in plain
+    )
+
+
+@pytest.mark.spec("korean.delimiter")
+def test_no_piece_is_learned_across_a_delimiter(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    marked = "".join(
+        f"{noun}|{particle} {verb}\n" for noun in ("사과", "하늘") for particle in ("에서", "만큼") for verb in "가나"
+    )
+    Path("marked").write_text(marked * 50, encoding="utf-8")
+    train = ["tokenizer", "train", "marked", "--vocab", "277", "--held-out-share", "0", "--json", "--out"]
+    assert main([*train, "made.model", "--delimiter", "|"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["characters"] == len(marked.replace("|", "")) * 50
+    made = Tokenizer.load("made.model")
+    assert {"사과", "하늘", "에서", "만큼"} <= set(made.symbols)
+    assert not [piece for piece in made.symbols if "|" in piece]
+    assert [made.symbols[id] for id in made.encode("사과에서")] == ["사과", "에서"]
+    assert made.decode(made.encode("사과|에서")) == "사과|에서", "a text may hold the character all the same"
+    for delimiter, told in (
+        ("||", "one visible character"),
+        (" ", "one visible character"),
+        ("+", "no text holds the delimiter"),
+    ):
+        assert main([*train, "other.model", "--delimiter", delimiter]) == 2
+        assert told in capsys.readouterr().err
+
+
 def test_what_is_no_text_is_refused_in_one_line(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

@@ -11,7 +11,7 @@ from looplm.cli import main
 from looplm.draws import Draw
 from looplm.spec import oracle
 from looplm.tasks.language.world import lexicon
-from looplm.tasks.language.world.grammar import LEVELS, MOVES, PATTERNS, Sentence, flips, read, words_of, write
+from looplm.tasks.language.world.grammar import LEVELS, MOVES, PATTERNS, Sentence, flips, read, word_form, words_of, write
 from looplm.tasks.language.world.hangul import PARTICLES, Ending, infinitive, inflect, with_particle
 from looplm.tasks.language.world.judge import judge, words
 from looplm.tasks.language.world.stories import Contradiction, after, keeps, story
@@ -111,6 +111,22 @@ def test_every_sentence_is_read_as_it_was_written(line: str) -> None:
 def test_what_no_pattern_gives_is_not_read(line: str) -> None:
     sentence = read(line)
     assert sentence is None or write(sentence.pattern, sentence.roles) == line
+
+
+@pytest.mark.spec("world.delimiter")
+@given(lines())
+def test_a_delimiter_parts_nouns_from_particles(line: str) -> None:
+    sentence = read(line)
+    assert sentence is not None
+    marked = write(sentence.pattern, sentence.roles, "|")
+    assert marked.replace("|", "") == line
+    for word, text in zip(sentence.pattern.words, marked.split(" "), strict=True):
+        if isinstance(word, str) or word.role not in "abctupk":
+            assert "|" not in text
+        else:
+            noun = sentence.roles[word.role]
+            form = word_form(word.role, noun, word.form)
+            assert text == spec.marked(word.before, noun, form, word.after, word.role in "abc", "|")
 
 
 @pytest.mark.spec("world.level")
@@ -237,6 +253,10 @@ def test_the_command_writes_documents_and_refuses(tmp_path: Path, capsys: pytest
     out = tmp_path / "world.txt"
     assert main(["world", "write", str(out), "--stories", "3", "--seed", "5"]) == 0
     assert out.read_text(encoding="utf-8").split("\f") == ["\n".join(story(number, 5)) + "\n" for number in range(3)]
+    marked = tmp_path / "marked.txt"
+    assert main(["world", "write", str(marked), "--stories", "3", "--seed", "5", "--delimiter", "|"]) == 0
+    assert "|" in marked.read_text(encoding="utf-8")
+    assert marked.read_text(encoding="utf-8").replace("|", "") == out.read_text(encoding="utf-8")
     assert main(["world", "write", str(out)]) == 2
     assert "already exists" in capsys.readouterr().err
     assert main(["world", "write", str(tmp_path / "new"), "--stories", "0"]) == 2

@@ -34,6 +34,9 @@ _WORDS: dict[str, tuple[str, ...]] = {
     **lexicon.VERBS,
 }
 """What may stand in a slot."""
+_PERSONS = "abc"
+_NOUNS = f"{_PERSONS}tupk"
+"""Roles whose words take a particle, or are called."""
 _SPOKEN: dict[str, tuple[str, str, str]] = {
     "나는": ("나는", "저는", "저는"),
     "나에게": ("나에게", "저에게", "저에게"),
@@ -147,12 +150,25 @@ def words_of(role: str) -> tuple[str, ...]:
     return _WORDS[role]
 
 
-def write(pattern: Pattern, roles: dict[str, str]) -> str:
-    """The line of a pattern, with a word for each role."""
-    return " ".join(
-        word if isinstance(word, str) else word.before + word_form(word.role, roles[word.role], word.form) + word.after
-        for word in pattern.words
-    )
+def write(pattern: Pattern, roles: dict[str, str], delimiter: str = "") -> str:
+    """The line of a pattern, with a word for each role.
+
+    Args:
+        pattern: of the sentence.
+        roles: the word in each.
+        delimiter: stands between a noun and its particle, and before a person's name.
+
+    Spec: [world.delimiter][].
+    """
+    return " ".join(word if isinstance(word, str) else _stand(word, roles[word.role], delimiter) for word in pattern.words)
+
+
+def _stand(slot: Slot, word: str, delimiter: str) -> str:
+    """A word as it stands in a line, with the signs around it."""
+    form = word_form(slot.role, word, slot.form)
+    if slot.role in _NOUNS:
+        form = word + delimiter + form.removeprefix(word)
+    return slot.before + (delimiter if slot.role in _PERSONS else "") + form + slot.after
 
 
 def read(line: str) -> Sentence | None:

@@ -136,9 +136,9 @@ def sample(model: Body, task: Language, halting: HaltingRule, stories: int, seed
         rows = min(_ROWS, stories - first)
         made = generate(
             model,
-            [[pieces.begin, pieces.end]] * rows,
+            [task.opening] * rows,
             halting=halting,
-            max_new_tokens=task.context - 1,
+            max_new_tokens=task.context + 1 - len(task.opening),
             stop_token=pieces.end,
             sampling=Sampling(temperature=1.0, top_p=TOP_P, seed=seed),
             seeds=[seed * stories + first + row for row in range(rows)],

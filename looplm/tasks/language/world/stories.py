@@ -63,12 +63,13 @@ def keeps(lines: Sequence[str]) -> bool:
     return True
 
 
-def story(number: int, seed: int = 0) -> list[str]:
-    """The sentences of a story or dialogue; the same for the same number and seed.
+def story(number: int, seed: int = 0, delimiter: str = "") -> list[str]:
+    """The sentences of a story or dialogue; the same for the same number and seed, whatever the delimiter.
 
-    Spec: [world.who-has-what][], [training.keyed-randomness][].
+    Spec: [world.who-has-what][], [world.delimiter][], [training.keyed-randomness][].
     """
-    return _Writer(_Choices(Draw(seed, "world").uniform(range(number, number + 1), _DRAWN)[0].tolist())).story()
+    numbers = Draw(seed, "world").uniform(range(number, number + 1), _DRAWN)[0].tolist()
+    return _Writer(_Choices(numbers), delimiter).story()
 
 
 class _Choices:
@@ -96,8 +97,8 @@ class _Choices:
 class _Writer:
     """A story as it grows: who is in it, what has been found, and who has it."""
 
-    def __init__(self, choices: _Choices) -> None:
-        self._choices = choices
+    def __init__(self, choices: _Choices, delimiter: str) -> None:
+        self._choices, self._delimiter = choices, delimiter
         groups = [choices.one((lexicon.FRIENDS, lexicon.FRIENDS, lexicon.ELDERS, lexicon.TITLES)) for _ in range(3)]
         self._cast: list[str] = []
         for group in groups[: 2 + choices.happens(0.5)]:
@@ -159,7 +160,7 @@ class _Writer:
         level = LEVELS[roles["b"]] if _BY_KIND[kind][0].level else None
         pattern = next(pattern for pattern in _BY_KIND[kind] if pattern.level == level)
         drawn = {role: self._choices.one(words_of(role)) for role in _roles_of(pattern) if role not in roles}
-        self._lines.append(write(pattern, drawn | roles))
+        self._lines.append(write(pattern, drawn | roles, self._delimiter))
         self._holders = after(self._holders, Sentence(kind, roles, pattern))
 
 
