@@ -15,17 +15,17 @@ class FlowCommand:
     """Show how one text flows through a model: each module call, its shapes and bytes; or every tensor."""
 
     text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
-    """A question of the model's task, such as 12+34."""
+    """What the model is asked, such as 12+34, or "I love you" with `--model translator`."""
     model: str | None = None
     """A run, a checkpoint, or the name of a shipped model; default: the first shipped one."""
     depth: int = 1
-    """How deep module calls are told apart: 1 shows layers, 2 what is in them."""
+    """How deep module calls are told apart, from 1 to 9: 1 shows layers, 2 what is in them."""
     all: bool = False
     """Show every tensor with the operation that made it."""
     figure: Path | None = None
     """Also draw the calls to this file, as .svg and .png."""
     json: bool = False
-    """Print every tensor as JSON."""
+    """Print every tensor as JSON instead."""
 
     def run(self) -> int:
         """Print the flow."""

@@ -10,16 +10,16 @@ import tyro
 class Ship:
     """Put the best of some runs into the package: chosen on small problems, then tested once on fresh ones."""
 
-    name: Annotated[str, tyro.conf.Positional]
-    """Under which it is shipped."""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Name under which the package carries the model, such as translator."""
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN [RUN ...]]")]
-    """To choose from."""
+    """Runs to choose from."""
     choice_sizes: tuple[int, ...] = ()
-    """Of the problems that decide; default: as the recipe tests."""
+    """Sizes of the problems that decide, such as digits or clauses; default: those on which the recipe is tested."""
     report_sizes: tuple[int, ...] = ()
-    """Of those of the one report; default: as the recipe tests."""
+    """Sizes of the fresh problems of the one test; default: those on which the recipe is tested."""
     n: int = 10_000
-    """Problems of the report, in each set and size."""
+    """Fresh problems of that test, in each set and size."""
 
     def run(self) -> int:
         """Choose, copy, report."""

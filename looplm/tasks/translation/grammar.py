@@ -227,9 +227,11 @@ class _Reader:
     def phrase(self, pronouns: dict[str, Pronoun]) -> Phrase:
         if word := self.take(tuple(pronouns)):
             return Phrase(pronouns[word])
-        article, adjective, noun = self.take(("the",)), self.take(ADJECTIVES), self.take(tuple(_NOUN_OF))
-        if not (article and noun):
+        if not self.take(("the",)):
             raise self.wrong("a pronoun, or `the` and a noun")
+        adjective, noun = self.take(ADJECTIVES), self.take(tuple(_NOUN_OF))
+        if not noun:
+            raise self.wrong("a noun" if adjective else "a noun, or an adjective and a noun")
         head, plural = _NOUN_OF[noun]
         return Phrase(head, plural, adjective)
 

@@ -15,11 +15,11 @@ class Translate:
     """Translate an English sentence of the grammar into Korean, by a model that was trained on it."""
 
     text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
-    """Such as "I love you"; a level of speech may stand in front: plain, polite or formal."""
+    """Such as "I love you" or "polite the cat saw the old book"; plain, polite or formal in front is the level of speech."""
     model: str = "translator"
     """A run or a checkpoint of the task translation, or the name of a shipped model."""
     trace: bool = False
-    """Also show, for each syllable, how sure the model is, what it would say else, and which English word it reads most."""
+    """Also show, for each syllable, how sure the model is, what else it might write, and which English word it reads most."""
     json: bool = False
     """Print the trace as JSON."""
     device: str = "cpu"
@@ -66,10 +66,10 @@ class Translate:
 
 @dataclass(frozen=True)
 class Heads:
-    """Measure what each head of trained encoder-decoders reads, beside a shuffled control, and what is wrong without it."""
+    """Measure what each attention head reads, beside a control (another sentence's answer), and what goes wrong without it."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Runs of `looplm train grammar`, such as one of each seed."""
+    """Runs of `looplm train grammar` or `looplm train translator`, such as one of each seed."""
     out: Path
     """Where the numbers go; the file must not exist."""
     n: int = 300
@@ -124,7 +124,7 @@ class Choosing:
     n: int = 100
     """Sentences of two clauses, with pairs that training never saw."""
     draws: int = 4
-    """Translations of each sentence by a way that draws."""
+    """Translations of each sentence by each way that draws at random."""
     seed: int = 22
     """Of the sentences."""
     threads: int = 1
