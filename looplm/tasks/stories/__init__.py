@@ -31,8 +31,10 @@ from looplm.tasks.babi.simulated.grammar import LANGUAGES, QUESTIONS, Language, 
 from looplm.tasks.babi.simulated.solve import solve
 from looplm.tasks.babi.stories import Question, part_of
 
-MOST_FACTS = 40
+MOST_FACTS = 24
 """Of a story."""
+_MOST_QUESTIONS = 3
+"""Of a story, of which the last is asked."""
 _TRIES = 100
 """For each held-out story that is wanted."""
 
@@ -201,7 +203,7 @@ def drawn(number: int, language: Language, draw: Draw, row: int) -> Question:
     """
     rule, most = SIMULATED[number]
     choices = Choices(draw, row)
-    story = rule(choices, 1 + choices.below(most))
+    story = rule(choices, 1 + choices.below(min(most, _MOST_QUESTIONS)))
     told = [words_said(line.saying, language, line.way) for line in story]
     facts = [words for line, words in zip(story, told, strict=True) if not line.answer]
     last = story[-1]

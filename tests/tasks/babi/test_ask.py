@@ -72,7 +72,7 @@ def test_an_answer_stands_from_the_first_step_after_which_it_stays(answers: str,
         ("Mary went to the kitchen.", "is no story with a question; write facts"),
         ("", "is no story with a question"),
         ("Where is Mary?", "is no story with a question; write facts"),
-        ("Mary went to the kitchen. " * 41 + "Where is Mary?", "reads at most 40 facts: got 41; tell it fewer"),
+        ("Mary went to the kitchen. " * 25 + "Where is Mary?", "reads at most 24 facts: got 25; tell it fewer"),
         ("Mary " * 13 + ". Where is Mary?", r"`model.max_words` is 12, but a sentence has 13 words"),
     ],
 )
