@@ -28,7 +28,7 @@ _OTHERS = (
 MATERIAL = (
     "docs/data/korean-words.toml",
     "docs/stories.md",
-    "looplm/tasks/babi/simulated/grammar.py",
+    "looplm/stories/grammar.py",
     "looplm/tasks/language/world/lexicon.py",
     "looplm/tasks/translation/korean.py",
     "looplm/tasks/translation/words.py",

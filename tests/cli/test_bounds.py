@@ -78,7 +78,7 @@ WORDS = ["", "nosuch", "file", ".", "é한\U0001f600", "-", "a.b:C"]
 WHERE_WORK_BEGINS = (
     "looplm.models.looped.LoopLM.embed",
     "looplm.tasks.addition.export.draw_training",
-    "looplm.tasks.babi.simulate.lines_of",
+    "looplm.stories.simulate.lines_of",
     "looplm.tasks.language.world.stories.story",
     "looplm.tasks.language.world.judge.sample",
     "looplm.bench.generation.report",

@@ -16,10 +16,10 @@ from looplm.cli import main
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.settings import as_table
+from looplm.stories.simulate import simulate
 from looplm.task import FACE, TASKS, Batch, Task
 from looplm.tasks.addition import Addition
 from looplm.tasks.babi import Babi
-from looplm.tasks.babi.simulate import simulate
 from looplm.tasks.language import Language
 from looplm.tasks.prefix_sums import PrefixSums
 from looplm.tasks.stories import Stories

@@ -13,7 +13,7 @@ from tiny_recipe import CPU, tiny
 from looplm.errors import InputError
 from looplm.runs.run import run_recipe
 from looplm.settings import as_table, changes_of, merge
-from looplm.tasks.babi.simulate import simulate
+from looplm.stories.simulate import simulate
 from looplm.train.recipe import load_recipe, parse_recipe, recipe_names
 
 

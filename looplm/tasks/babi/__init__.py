@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.settings import STRICT
-from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
-from looplm.tasks.babi.rows import (
+from looplm.stories.format import TASKS, Question, Story, questions_of, read
+from looplm.stories.rows import (
     FACT_END,
     MARKS,
     PAD,
@@ -25,7 +25,7 @@ from looplm.tasks.babi.rows import (
     spread,
     text_of,
 )
-from looplm.tasks.babi.stories import TASKS, Question, Story, questions_of, read
+from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
 
 MOST_EMPTY = 8
 """Empty facts that training puts into a story."""

@@ -11,9 +11,9 @@ from looplm.models.body import StoryBody
 from looplm.models.connection import Connection
 from looplm.models.sentences import LoopedSentences
 from looplm.runs.checkpoint import Trained
+from looplm.stories.rows import parse_question
+from looplm.stories.solve import solve
 from looplm.task import TASKS
-from looplm.tasks.babi.rows import parse_question
-from looplm.tasks.babi.simulated.solve import solve
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from looplm.evaluate.scores import Attempts, evaluate, make_cell
 from looplm.models.connection import ABLATIONS, Connection
 from looplm.runs.checkpoint import Trained, load
 from looplm.runs.results import Result, make_result, read_summary
+from looplm.stories.format import Question, latest_of_its_kind
 from looplm.task import TASKS
 from looplm.tasks.babi import Babi
-from looplm.tasks.babi.stories import Question, latest_of_its_kind
 from looplm.train.fits import TEST_SEED
 
 RULE_TASK = 16

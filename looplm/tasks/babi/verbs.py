@@ -66,8 +66,8 @@ class Stories:
         """Draw and write."""
         from looplm.errors import InputError
         from looplm.files import refuse_existing, write_file
-        from looplm.tasks.babi.simulate import simulate
-        from looplm.tasks.babi.simulated.draw import SIMULATED
+        from looplm.stories.draw import SIMULATED
+        from looplm.stories.simulate import simulate
 
         if self.task not in SIMULATED:
             raise InputError(
@@ -103,8 +103,8 @@ class Ask:
         """Answer, and say what follows by rule where every sentence is known."""
         from looplm.cli.tables import print_table
         from looplm.runs.checkpoint import load
+        from looplm.stories.rows import parse_question
         from looplm.tasks.babi.ask import ask
-        from looplm.tasks.babi.rows import parse_question
 
         text = f"{self.story.strip()} {self.question.strip()}".strip()
         parse_question(text)  # refuse before a model is loaded

@@ -13,8 +13,10 @@ from pydantic.dataclasses import dataclass
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.settings import STRICT
-from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
-from looplm.tasks.babi.rows import (
+from looplm.stories.draw import SIMULATED, Choices
+from looplm.stories.format import Question, part_of
+from looplm.stories.grammar import LANGUAGES, QUESTIONS, Language, answer_in, readings, vocabulary_of, words_said
+from looplm.stories.rows import (
     FACT_END,
     MARKS,
     PAD,
@@ -26,10 +28,8 @@ from looplm.tasks.babi.rows import (
     spread,
     text_of,
 )
-from looplm.tasks.babi.simulated.draw import SIMULATED, Choices
-from looplm.tasks.babi.simulated.grammar import LANGUAGES, QUESTIONS, Language, answer_in, readings, vocabulary_of, words_said
-from looplm.tasks.babi.simulated.solve import solve
-from looplm.tasks.babi.stories import Question, part_of
+from looplm.stories.solve import solve
+from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
 
 MOST_FACTS = 24
 """Of a story."""

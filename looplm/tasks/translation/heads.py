@@ -211,11 +211,12 @@ def _shares(
 ) -> Iterator[dict[str, Any]]:
     wrong = _answers_of(relation, others)
     known = wrong >= 0
+    kept = known if bool(known.any()) else torch.ones_like(known)
     for (kind, layer), loops in sorted(seen.items()):
         if kind != relation.kind:
             continue
         for loop, read in enumerate(loops):
-            share = read[relation.row, :, relation.asks, relation.answers].mean(0)
+            share = read[relation.row[kept], :, relation.asks[kept], relation.answers[kept]].mean(0)
             width = read.shape[3] - 1
             at = relation.row[known], relation.asks[known], wrong[known].clamp(max=width)
             shuffled = read[at[0], :, at[1], at[2]].mean(0)  # NaN where no other sentence has the relation

@@ -20,12 +20,12 @@ from looplm.models.connection import Connection
 from looplm.runs.checkpoint import Trained
 from looplm.settings import as_table, parse
 from looplm.spec import oracle
+from looplm.stories.format import Question, latest_of_its_kind, part_of, questions_of, words_of
+from looplm.stories.format import parse as read_stories
+from looplm.stories.rows import PAD, parse_question, text_of
+from looplm.stories.simulate import simulate
 from looplm.tasks.babi import Babi
 from looplm.tasks.babi.controls import readings
-from looplm.tasks.babi.rows import PAD, parse_question, text_of
-from looplm.tasks.babi.simulate import simulate
-from looplm.tasks.babi.stories import Question, latest_of_its_kind, part_of, questions_of, words_of
-from looplm.tasks.babi.stories import parse as read_stories
 from looplm.train.recipe import load_recipe, read_recipe
 from looplm.train.trainer import Trainer
 

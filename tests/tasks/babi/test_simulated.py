@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from looplm.cli import main
 from looplm.draws import Draw
 from looplm.errors import InputError
+from looplm.hangul import PARTICLES
 from looplm.settings import parse
 from looplm.spec import oracle
+from looplm.stories.draw import SIMULATED, Choices, Line
+from looplm.stories.format import Question, part_of, words_of
+from looplm.stories.format import parse as read_stories
+from looplm.stories.grammar import COLOURS, LANGUAGES, QUESTIONS, Language, answer_in, say, word, words_said
+from looplm.stories.rows import PAD, parse_question, spread, text_of
+from looplm.stories.simulate import simulate
+from looplm.stories.solve import solve, solve_in
 from looplm.tasks.babi import Babi
-from looplm.tasks.babi.rows import PAD, parse_question, spread, text_of
-from looplm.tasks.babi.simulate import simulate
-from looplm.tasks.babi.simulated.draw import SIMULATED, Choices, Line
-from looplm.tasks.babi.simulated.grammar import COLOURS, LANGUAGES, QUESTIONS, Language, answer_in, say, word, words_said
-from looplm.tasks.babi.simulated.solve import solve, solve_in
-from looplm.tasks.babi.stories import Question, part_of, words_of
-from looplm.tasks.babi.stories import parse as read_stories
-from looplm.tasks.language.world.hangul import PARTICLES
 from looplm.tasks.stories import MOST_FACTS, Stories, drawn
 
 spec, world = oracle("reasoning"), oracle("world")

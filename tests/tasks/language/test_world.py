@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from looplm.cli import main
 from looplm.draws import Draw
+from looplm.hangul import PARTICLES, Ending, infinitive, inflect, with_particle
 from looplm.spec import oracle
 from looplm.tasks.language.world import lexicon
 from looplm.tasks.language.world.grammar import LEVELS, MOVES, PATTERNS, Sentence, flips, read, word_form, words_of, write
-from looplm.tasks.language.world.hangul import PARTICLES, Ending, infinitive, inflect, with_particle
 from looplm.tasks.language.world.judge import judge, words
 from looplm.tasks.language.world.stories import Contradiction, after, keeps, story
 

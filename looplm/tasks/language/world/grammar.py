@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
+from looplm.hangul import PARTICLES, Ending, inflect, with_particle
 from looplm.tasks.language.world import lexicon
-from looplm.tasks.language.world.hangul import PARTICLES, Ending, inflect, with_particle
 
 Level = Literal["plain", "polite", "formal"]
 """해라, 해요, 하십시오: how one speaks to whom."""

@@ -6,8 +6,8 @@ from functools import cache
 from itertools import product
 from typing import Literal
 
-from looplm.tasks.babi.stories import words_of
-from looplm.tasks.language.world.hangul import final, with_particle
+from looplm.hangul import final, with_particle
+from looplm.stories.format import words_of
 
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from looplm.tasks.babi.simulated.grammar import LANGUAGES, Language, Saying, answer_in, readings
-from looplm.tasks.babi.stories import Question
+from looplm.stories.format import Question
+from looplm.stories.grammar import LANGUAGES, Language, Saying, answer_in, readings
 
 Solution = tuple[tuple[str, ...], tuple[int, ...]]
 """The names of the answer, and the indices of the facts that it needs."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from looplm.draws import Draw
-from looplm.tasks.babi.simulated.draw import SIMULATED, Choices, Line
-from looplm.tasks.babi.simulated.grammar import QUESTIONS, Language, answer_in, say
+from looplm.stories.draw import SIMULATED, Choices, Line
+from looplm.stories.grammar import QUESTIONS, Language, answer_in, say
 
 
 def simulate(count: int, seed: int, number: int = 16, language: Language = "en") -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from looplm.errors import InputError
+from looplm.stories.format import Question, words_of
 from looplm.task import Batch
-from looplm.tasks.babi.stories import Question, words_of
 
 PAD, FACT_END, QUESTION_END = 0, 1, 2
 MARKS = ("<pad>", ".", "?")

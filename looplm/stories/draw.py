@@ -6,7 +6,7 @@ from itertools import count
 from typing import TypeVar
 
 from looplm.draws import Draw
-from looplm.tasks.babi.simulated.grammar import COLOURED, COLOURS, DIRECTIONS, HUNTED, NAMES, PLACES, THINGS, WAYS, Saying
+from looplm.stories.grammar import COLOURED, COLOURS, DIRECTIONS, HUNTED, NAMES, PLACES, THINGS, WAYS, Saying
 
 _AT_A_TIME = 128
 """Random numbers; most stories take fewer."""
