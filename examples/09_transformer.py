@@ -268,8 +268,7 @@ assert max(found["encoder"]) < 0.1 < 0.5 < max(found["cross"])
 # that reads the word from which the syllable comes. Inside the encoder no head reads a relation of the grammar
 # noticeably more than its control. Adverbs and endings say why a control is needed: an adverb is always the second
 # word and the level of speech the first, so another sentence has its answer at the same place, and a head that reads
-# there may know the place alone. (The two numbers of adverbs differ because there is no control where the other
-# sentence has no adverb.) And all of this is where heads *look*. The section before says which of them are *needed*,
+# there may know the place alone. And all of this is where heads *look*. The section before says which of them are *needed*,
 # and the two are not the same: the head that reads nouns most is not the one whose loss costs the most nouns. Three
 # trained models side by side are on [the page of the plan](../docs/transformer.md).
 #
@@ -282,7 +281,7 @@ assert max(found["encoder"]) < 0.1 < 0.5 < max(found["cross"])
 # 두 언어 사이에서는 바라던 대로이다. 명사, 조사, 형용사, 어간에는 그 음절이 나온 단어를 읽는 헤드가 있다. 인코더 안에서는
 # 문법의 관계를 대조군보다 눈에 띄게 더 읽는 헤드가 없다. 대조군이 왜 필요한지는 부사와 어미가 보여 준다. 부사는 늘 두
 # 번째 단어이고 높임 등급은 늘 첫 단어라서 다른 문장의 답도 같은 자리에 있다. 그 자리를 읽는 헤드는 자리만 외운 것일 수도
-# 있다. (부사의 두 수가 다른 것은 다른 문장에 부사가 없으면 대조군이 없기 때문이다.) 그리고 이 모두는 헤드가 *보는*
+# 있다. 그리고 이 모두는 헤드가 *보는*
 # 곳이다. 어느 헤드가 *필요한지*는 앞 절에서 보았는데 둘은 같지 않다. 명사를 가장 많이 읽는 헤드는, 없앴을 때 명사가 가장
 # 많이 틀리는 헤드가 아니다. 훈련한 모델 셋을 나란히 놓은 결과는 [계획을 다룬 페이지](../docs/transformer.ko.md)에 있다.
 #

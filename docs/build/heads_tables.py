@@ -76,8 +76,8 @@ _DIFFER = {
     "ko": ["문장", "탐욕", "빔", "문법"],
 }
 _DIFFER_COUNT = {
-    "en": "Greedy choosing and the first beam differ on {count} of {sentences} sentences; the first of them:",
-    "ko": "탐욕과 첫 번째 빔은 {sentences}문장 중 {count}문장에서 다르다. 그 처음 몇은 다음과 같다.",
+    "en": "Greedy choosing and the first beam differ on {count} of {sentences} sentences.",
+    "ko": "탐욕과 첫 번째 빔은 {sentences}문장 중 {count}문장에서 다르다.",
 }
 
 
@@ -92,9 +92,9 @@ def choosing_table(path: Path, name: str, language: str) -> str:
         rows.append([said, f"{100 * way['right'] / way['n']:.1f}", f"{way['distinct']:.2f}", f"{way['log_probability']:.2f}"])
     draws = max(way["draws"] for way in made["ways"])
     table = as_markdown([column.format(draws=draws) for column in _WAYS[language]], rows)
-    if not made["differ"]["count"]:
-        return table
     told = _DIFFER_COUNT[language].format(count=made["differ"]["count"], sentences=made["sentences"])
+    if not made["differ"]["count"]:
+        return f"{table}\n\n{told}"
     examples = [[one[key] for key in ("text", "greedy", "beam", "right")] for one in made["differ"]["examples"]]
     return f"{table}\n\n{told}\n\n{as_markdown(_DIFFER[language], examples)}"
 
