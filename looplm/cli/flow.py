@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from looplm.cli.console import find_device, notes, output
+from looplm.cli.trace import naming_others
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class FlowCommand:
         if self.figure:
             refuse_unwritable(self.figure)
         trained = load(self.model or shipped_names()[0], find_device("cpu"))
-        flow = flow_of_text(trained.model, trained.recipe.task, self.text, trained.recipe.halting)
+        with naming_others(self.model):
+            flow = flow_of_text(trained.model, trained.recipe.task, self.text, trained.recipe.halting)
         if self.json:
             print(json.dumps(flow.as_json(), ensure_ascii=False))
         else:

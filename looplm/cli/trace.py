@@ -1,6 +1,8 @@
 """`looplm trace`: what a model was thinking."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +11,21 @@ import tyro
 
 from looplm.cli.console import find_device, notes, output
 from looplm.cli.halting import HaltingOptions
+
+
+@contextmanager
+def naming_others(asked: str | None) -> Iterator[None]:
+    """Where no model was asked for, a refusal of the text says which one read it, and which others there are."""
+    from looplm.errors import InputError
+    from looplm.runs.checkpoint import shipped_names
+
+    try:
+        yield
+    except InputError as error:
+        if asked:
+            raise
+        first, *others = shipped_names()
+        raise InputError(f"{error} The model is {first}; `--model` takes another: {', '.join(others)}, or a run.") from None
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,8 @@ class Trace:
         trained = load(self.model or shipped_names()[0], find_device("cpu"))
         halting = self.stop.resolve(trained.recipe.halting)
         follows = self.stop.max_loops is None
-        trace = trace_text(trained.model, trained.recipe.task, self.text, halting, bound_follows_slots=follows).as_json()
+        with naming_others(self.model):
+            trace = trace_text(trained.model, trained.recipe.task, self.text, halting, bound_follows_slots=follows).as_json()
         if self.json:
             print(json.dumps(trace))
         else:

@@ -140,6 +140,8 @@ def test_the_command_prints_calls_tensors_and_json(tmp_path: Path, capsys: pytes
     assert main(["flow", "12+34", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert {"schema", "text", "answer", "body", "tokens", "made"} == set(table)
+    assert main(["flow", "I love you"]) == 2
+    assert "The model is adder; `--model` takes another: ask," in capsys.readouterr().err
     assert main(["flow", "12+34", "--depth", "0"]) == 2
     assert "`--depth` must be from 1 to 9: got 0." in capsys.readouterr().err
 
