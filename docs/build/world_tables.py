@@ -14,8 +14,8 @@ _WORDS = {
         "keep_who_has_what": "stories that keep who has what",
         "new": "different sentences that do not stand in the training text",
         "made": "{parameters:,} parameters; {listed:,} words of a dictionary, {forms:,} forms in text; seed {seed}; "
-        "{unfinished} stories did not end within the context. Trained on {tokens:,} tokens in {minutes:.1f} minutes by the clock "
-        "({device}, {threads} thread in use, other work beside it: an upper bound).",
+        "{unfinished} stories did not end within the context. Trained on {tokens:,} tokens in {minutes:.1f} minutes by the "
+        "clock ({device}, {threads} thread in use, other work beside it: an upper bound).",
     },
     "ko": {
         "head": "항목 | 비율, % [95 %] | 개수 | 목표, %",
