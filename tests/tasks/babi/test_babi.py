@@ -3,6 +3,7 @@
 import json
 import re
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,30 @@ def test_from_stories_to_a_table_of_controls(
     ):
         assert main(asked) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.spec("reasoning.latest-animal", "architecture.body")
+def test_another_body_stands_beside_the_most_frequent_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = []
+    for number in (16, 1):
+        assert main(["stories", f"qa{number}_train.txt", "--task", str(number), "--count", "300"]) == 0
+        few = ["--data", f"qa{number}_train.txt", "--steps", "2", "--set", "training.batch_size=4", "--out", f"run-{number}"]
+        few += ["--set", f"task.number={number}", "--set", f"evaluation.sizes=[{number}]"]
+        assert main(["train", "babi-looped", *few, "--set", "evaluation.problems_per_cell=20"]) == 0
+        runs.append(f"run-{number}")
+    assert main(["controls", *runs, "--out", "all.json"]) == 0
+    found = json.loads(Path("all.json").read_text())["results"]
+    names = ["babi-looped", "babi-looped-most-frequent"] * 2 + ["babi-looped-latest-animal"]
+    assert [result["preset"] for result in found] == names
+    for number, result in zip((16, 1), found[1::2], strict=False):
+        task = Babi(path=f"qa{number}_train.txt", number=number)
+        counts = Counter(question.answer for question in task.training_questions())
+        asked = task.questions("test", 20, 1)
+        assert result["cells"][0]["correct"] == sum(counts[q.answer] == max(counts.values()) for q in asked)
+    assert found[-1]["cells"][0]["accuracy"] == 1
 
 
 @pytest.mark.spec("architecture.body")
