@@ -39,6 +39,7 @@ _BELOW = {
     "en": "{many} of the {count} tasks measured reach {least:.0f} %; the plan hoped for 15 of 20. Each is one seed.",
     "ko": "측정한 과제 {count}개 가운데 {many}개가 {least:.0f} %에 이른다. 계획은 20개 중 15개를 기대했다. 시드는 하나씩이다.",
 }
+_LEFT = {"en": " Not measured yet: {left}.", "ko": " 아직 측정하지 않은 과제: {left}."}
 _FEW = {
     "en": " Task 3 has 1,000 questions in all, since the archive has no larger edition of it.",
     "ko": " 과제 3은 큰 판이 파일에 없어 문항이 모두 1,000개이다.",
@@ -59,6 +60,8 @@ def babi_table(path: Path, name: str, language: str) -> str:
         rows.append([str(number), named, f"{share:.1f}", f"{low}-{high}", f"{cell['n']:,}", by_rule, _HOPED.get(number, "")])
     many = sum(cell["accuracy"] >= _LEAST for cell in own.values())
     below = _BELOW[language].format(many=many, count=len(own), least=100 * _LEAST)
+    if left := ", ".join(str(number) for number in _NAMES if number not in own):
+        below += _LEFT[language].format(left=left)
     return as_markdown(_HEADER[language], rows) + "\n\n" + below + (_FEW[language] if _SMALL in own else "")
 
 
