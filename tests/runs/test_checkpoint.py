@@ -57,7 +57,7 @@ def test_a_model_comes_back_as_it_was(name: str, tmp_path: Path, monkeypatch: py
         assert same_weights(again, trained)
         assert again.provenance == {"seed": 7, "training": {}}
     tokens = torch.randint(0, trained.recipe.model.vocab_size, (2, 5))
-    tokens[:, 1] = 1  # for a body that reads a source: its end
+    tokens[:, 1], tokens[:, -1] = 1, 2  # for a body that reads a source, or facts and a question: their ends
     assert torch.equal(trained(tokens, 1), again(tokens, 1))
     assert read_card(tmp_path)["format"] == FORMAT
 
