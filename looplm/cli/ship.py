@@ -15,7 +15,7 @@ class Ship:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN [RUN ...]]")]
     """Runs to choose from."""
     choice_sizes: tuple[int, ...] = ()
-    """Sizes of the problems that decide, such as digits or clauses; default: those on which the recipe is tested."""
+    """Sizes of the problems that decide, as the task counts them; default: those on which the recipe is tested."""
     report_sizes: tuple[int, ...] = ()
     """Sizes of the fresh problems of the one test; default: those on which the recipe is tested."""
     n: int = 10_000
