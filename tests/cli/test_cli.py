@@ -124,7 +124,7 @@ def test_a_wrong_answer_fails_the_check(tmp_path: Path, capsys: Captured) -> Non
         (["eval"], "no model was given"),
         (["eval", "adder", "parallel-adder", "adder"], "adder is given twice"),
         (["eval", "nosuch"], "nosuch does not exist"),
-        (["train", "nosuch"], "no recipe 'nosuch'; there are: babi-16, babi-16-frozen"),
+        (["train", "nosuch"], "no recipe 'nosuch'; there are: ask, babi-16, babi-16-frozen"),
         (["train", "first-light", "--steps", "0"], "greater than or equal to 1"),
         (["report", "nosuch.json"], "nosuch.json does not exist"),
         (["spec", "show", "halting.nosuch"], "There is no clause 'halting.nosuch'; the nearest are halting."),

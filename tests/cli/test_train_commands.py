@@ -69,7 +69,7 @@ def test_a_recipe_of_ones_own_is_trained_by_its_path(here: Path, capsys: Capture
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nosuch"], "There is no recipe 'nosuch'; there are: babi-16, babi-16-frozen"),
+        (["nosuch"], "There is no recipe 'nosuch'; there are: ask, babi-16, babi-16-frozen"),
         (["nosuch.toml"], "nosuch.toml does not exist; give a TOML file"),
         (["my recipe.toml", "--set", "training.stepz=3"], "`training.stepz`: unknown (got 3); did you mean steps?"),
         (["my recipe.toml", "--set", "training.batch=3"], "`training.batch`: unknown (got 3); did you mean batch_size?"),

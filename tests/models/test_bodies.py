@@ -91,7 +91,7 @@ problems_per_cell = 5
 
 @pytest.mark.spec("architecture.body")
 def test_the_files_of_the_folder_are_the_bodies() -> None:
-    assert BODIES.names() == ["connection", "looped", "seq2seq", "static"]
+    assert BODIES.names() == ["connection", "looped", "sentences", "seq2seq", "static"]
     assert BODIES.find("connection") is Connection
     assert BODIES.find("looped") is BODIES.find("static") is LoopLM
     assert {read_recipe(name).model.body for name in recipe_names()} == set(BODIES.names())

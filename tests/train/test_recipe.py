@@ -47,7 +47,7 @@ def test_settings_can_be_replaced() -> None:
 
 
 def test_an_unknown_recipe_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(InputError, match=r"no recipe 'nosuch'; there are: babi-16, babi-16-frozen.*ends in \.toml"):
+    with pytest.raises(InputError, match=r"no recipe 'nosuch'; there are: ask, babi-16, babi-16-frozen.*ends in \.toml"):
         load_recipe("nosuch")
     with pytest.raises(InputError, match="no recipe"):
         load_recipe("../presets/first-light")
