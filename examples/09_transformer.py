@@ -217,7 +217,7 @@ lost = [
 names = [f"{one['kind']} {one['head'] + 1}" for one in without]
 fig, axes = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
 image = axes.imshow(lost, cmap="Blues", aspect="auto", vmin=0)
-axes.set_xticks(range(len(roles)), roles)
+axes.set_xticks(range(len(roles)), roles, rotation=30)
 axes.set_yticks(range(len(names)), names)
 fig.colorbar(image, label="wrong 틀림, + %")
 dearest = min(without, key=lambda one: one["right"])
