@@ -57,7 +57,7 @@ _MAP = {
     "en": "A row is a syllable that is written, ␣ the space; a cell, how much the last layer's heads read that word, %.",
     "ko": "행은 쓰는 음절(␣는 빈칸)이고, 칸은 마지막 층의 헤드 평균이 그 단어를 읽는 비율(%)이다.",
 }
-_DARKEST = 55
+_DARKEST = 30
 """Per cent of the accent colour in a cell that is read alone; more would hide its number."""
 
 
