@@ -26,8 +26,6 @@ class ModelConfig:
     norm_epsilon: float = Field(default=1e-6, gt=0, le=1e-2)
     """Added to the mean square under the root."""
     embedding_std: float = Field(default=0.02, gt=0)
-    embedding_rate: float = Field(default=1.0, gt=0)
-    """Learning rate of the token embedding, as a multiple of the schedule's."""
     attention_init: Literal["random", "copy"] = "random"
     """How attention starts: at random, or so that each head adds to the stream what it reads, or takes it away."""
 
@@ -79,7 +77,6 @@ class ModelConfig:
         chosen = [*(f"architecture.{name}" for name in chosen), f"injection.{self.injection}-loop"]
         chosen += [f"architecture.{self.mlp}", f"architecture.{self.norm}-norm"]
         chosen += ["architecture.copying-start"] if self.attention_init == "copy" else []
-        chosen += ["training.rates"] if self.embedding_rate != 1 else []
         chosen += ["architecture.static"] if self.body == "static" else ["architecture.shared-block"]
         chosen += ["architecture.grouped-queries"] if self.kv_heads not in (None, self.heads) else []
         chosen += ["architecture.loop-signal"] if self.loop_signal != "none" else []

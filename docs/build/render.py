@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import terms
 from babi_tables import ask_table, babi_table
 from controls import controls_table, readings_table
 from hardware_tables import hardware
+from headers import table_in
 from heads_tables import TABLES as HEADS
 from speed_tables import claims_table, gpu_table
 from transformer_plan import counts_table, statements_table
@@ -57,65 +58,6 @@ _NO_WORK = {
     "en": "Work was not counted when these were measured: {names}. `looplm eval` counts it.",
     "ko": "다음 모델의 계산량은 측정할 때 세지 않았다: {names}. `looplm eval`이 센다.",
 }
-_KOREAN = {
-    "all-scored control": "모두 채점 대조군",
-    "bits": "비트",
-    "carry-heavy": "받아올림이 많은 문제",
-    "cheap prompt": "조기 정지 프롬프트",
-    "clauses": "절",
-    "digits": "자릿수",
-    "first control": "첫 루프만 대조군",
-    "full prompt": "전체 프롬프트",
-    "loops": "루프",
-    "looped control": "루프 대조군",
-    "loops per chain place": "사슬 한 자리당 루프",
-    "no-restarts control": "재출발 없음 대조군",
-    "nines": "9가 이어진 문제",
-    "of": "전체",
-    "offer": "내놓는 것",
-    "one-layer control": "한 층 대조군",
-    "origin": "원래 측정",
-    "pieces": "조각",
-    "right": "맞음",
-    "right, %": "맞음, %",
-    "rope control": "RoPE 대조군",
-    "seed": "시드",
-    "seen": "본 짝",
-    "shuffled": "순서를 섞었을 때",
-    "Spearman": "Spearman",
-    "static control": "고정 대조군",
-    "target": "목표",
-    "this model": "이 모델",
-    "times": "배",
-    "uniform": "균등 추출",
-    "unseen": "처음 보는 짝",
-    "work": "계산량",
-    "wrong": "틀림",
-}
-"""Whole phrases of a table's header."""
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], language: str) -> str:
-    """A table whose header is in the page's language, phrase by phrase."""
-    if language == "ko":
-        header = [_in_korean(cell) for cell in header]
-        rows = [[cell.replace("(worst ", "(최저 ") for cell in row] for row in rows]
-    return as_markdown(header, rows)
-
-
-def _in_korean(cell: str) -> str:
-    if cell in _KOREAN:
-        return _KOREAN[cell]
-    if count := re.fullmatch(r"(\d+) seeds", cell):
-        return f"시드 {count[1]}개"
-    if order := re.fullmatch(r"(\d+)-gram", cell):
-        return f"{order[1]}-그램"
-    if cell.startswith("`"):
-        return cell
-    for mark in (": ", ", "):
-        if mark in cell:
-            return mark.join(map(_in_korean, cell.split(mark, 1)))
-    raise ValueError(f"the table header {cell!r} has no Korean: give it one in docs/build/render.py.")
 
 
 def results(name: str, language: str) -> str:
@@ -125,7 +67,7 @@ def results(name: str, language: str) -> str:
     except InputError:
         return _NO_RESULTS[language].format(name=name)
     controls = control_results(name)
-    table = _table(*comparison_table(own, controls), language)
+    table = table_in(*comparison_table(own, controls), language)
     names = ", ".join(f"`{preset}`" for preset in work_not_counted([*own, *controls]))
     return f"{table}\n\n{_NO_WORK[language].format(names=names)}" if names else table
 
@@ -153,7 +95,7 @@ def fixed(name: str, language: str) -> str:
         n, right = sum(cell["n"] for cell in cells), sum(cell["correct"] for cell in cells)
         work = sum(cell["block_evaluations"] * cell["n"] for cell in cells) / n
         rows.append([str(loops), f"{right:,} / {n:,}", f"{work:,.0f}"])
-    return _table(["loops", "right", "work"], rows, language)
+    return table_in(["loops", "right", "work"], rows, language)
 
 
 def floor(name: str, language: str) -> str:
@@ -168,7 +110,7 @@ def floor(name: str, language: str) -> str:
     for i, cell in enumerate(counted["cells"]):
         bits = [*(result["cells"][i]["bits_per_character"] for result in results), *cell["bits_per_character"]]
         rows.append([str(cell["size"]), *(f"{each:.3f}" for each in bits)])
-    return _table(header, rows, language)
+    return table_in(header, rows, language)
 
 
 _DEPTH_TABLES = {"saved": saved_table, "chains": chain_table, "offers": offers_table}
@@ -181,7 +123,7 @@ def _depth(kind: str) -> Callable[[str, str], str]:
         path = resource("docs/data") / f"{name}.json"
         if not path.is_file():
             return _NO_RESULTS[language].format(name=name)
-        return _table(*_DEPTH_TABLES[kind](read_depth(path)), language)
+        return table_in(*_DEPTH_TABLES[kind](read_depth(path)), language)
 
     return render
 

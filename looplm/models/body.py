@@ -144,8 +144,8 @@ class Body(nn.Module, ABC):
         """
 
 
-class StoryBody(Body):
-    """A body that thinks about a whole row, a story, and can be read at any token of it: it takes all its steps."""
+class WholeBody(Body):
+    """A body that thinks about a whole row at once: it takes all its loops, whatever it has found."""
 
     @torch.no_grad()
     def think(
@@ -158,10 +158,10 @@ class StoryBody(Body):
         keep_every_loop: bool = False,
         hook: Hook | None = None,
     ) -> Thoughts:
-        """All steps of the answer's rule; tokens from which no answer is read take none.
+        """All loops of the answer's rule; tokens from which no answer is read take none.
 
         Raises:
-            InputError: if a row is no story, or too long.
+            InputError: if a row is none that the body can read.
         """
         tokens = tokens if real is None else tokens.where(real, self.config.pad_id)
         real = tokens != self.config.pad_id if real is None else real
@@ -174,3 +174,7 @@ class StoryBody(Body):
             return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken)
         h = torch.stack(per_loop)
         return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken, self.logits(h), h)
+
+
+class StoryBody(WholeBody):
+    """A body whose rows are stories, each with a question, whose answer can be read at any token."""

@@ -77,13 +77,6 @@ class LoopLM(Body):
         linear_layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
         return [layer.get_parameter("weight") for layer in (self.embedding, *linear_layers)]
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        """The token embedding's, where the settings give it another than the schedule's.
-
-        Spec: [training.rates][].
-        """
-        return {self.embedding.get_parameter("weight"): self.config.embedding_rate} if self.config.embedding_rate != 1 else {}
-
     def blocks(self) -> list[nn.Module]:
         """The units that may be compiled, computed again in the backward pass, or sharded."""
         return list(self.block.layers)

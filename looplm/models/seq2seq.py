@@ -22,8 +22,7 @@ from torch.nn.functional import linear, relu
 
 from looplm.errors import InputError
 from looplm.layers.cross_attention import CrossAttention
-from looplm.loop.halting import ByRole, HaltingRule
-from looplm.models.body import Body, Hook, Noise, State, Thoughts
+from looplm.models.body import Noise, State, WholeBody
 from looplm.settings import STRICT
 from looplm.shapes import Bool, Float, Int
 
@@ -197,7 +196,7 @@ class Layer(nn.Module):
         return added
 
 
-class Seq2Seq(Body):
+class Seq2Seq(WholeBody):
     """An encoder-decoder.
 
     Source: Vaswani et al. 2017, Attention is all you need, arXiv:1706.03762. We differ: either stack may be passed several
@@ -301,34 +300,6 @@ class Seq2Seq(Body):
         Spec: [seq2seq.tied-head][].
         """
         return linear(self.head_norm(h), self.embedding.weight)
-
-    @torch.no_grad()
-    def think(
-        self,
-        tokens: Annotated[Tensor, Int("B T")],
-        halting: HaltingRule,
-        *,
-        real: Annotated[Tensor, Bool("B T")] | None = None,
-        answer: Annotated[Tensor, Bool("B T")] | None = None,
-        keep_every_loop: bool = False,
-        hook: Hook | None = None,
-    ) -> Thoughts:
-        """All loops of the answer's rule; tokens from which no answer is read take none.
-
-        Raises:
-            InputError: if a row has no end mark.
-        """
-        tokens = tokens if real is None else tokens.where(real, self.config.pad_id)
-        real = tokens != self.config.pad_id if real is None else real
-        loops, per_loop = ByRole.of(halting).answer.max_loops, []
-        for l, h in enumerate(self.states(tokens, loops), 1):
-            patched = hook(l, h) if hook else None
-            per_loop.append(h if patched is None else patched)
-        taken = torch.where(real if answer is None else real & answer, loops, 0)
-        if not keep_every_loop:
-            return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken)
-        h = torch.stack(per_loop)
-        return Thoughts(per_loop[-1], self.logits(per_loop[-1]), taken, self.logits(h), h)
 
 
 CHOICE = Seq2Seq

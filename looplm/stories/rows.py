@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
@@ -10,13 +11,51 @@ import torch
 
 from looplm.errors import InputError
 from looplm.stories.format import Question, words_of
-from looplm.task import Batch
+from looplm.task import Batch, Prompt, Vocabulary
 
 PAD, FACT_END, QUESTION_END = 0, 1, 2
 MARKS = ("<pad>", ".", "?")
 Part = Literal["test", "validation"]
 """Which held-out stories."""
 _MOST_LISTED = 400
+
+
+class StoryRows:
+    """What two tasks of stories share: questions in tokens, and answers as people read them.
+
+    Spec: [reasoning.text][], [reasoning.answer][].
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the token ids stand for."""
+        raise NotImplementedError
+
+    def prompt(self, text: str) -> Prompt:
+        """A story and its question, sentences closed by `.` and the question by `?`.
+
+        Raises:
+            InputError: if it is anything else, or has a word that the stories do not have.
+
+        Spec: [reasoning.text][].
+        """
+        return Prompt(self.tokens(parse_question(text)), slots=1)
+
+    def answer(self, ids: Sequence[int]) -> str:
+        """The answer as the stories have it."""
+        return " ".join(self.vocabulary.symbols[id] for id in ids)
+
+    def tokens(self, question: Question) -> list[int]:
+        """The ids of a story and its question."""
+        return ids_of(question, self._id_of)
+
+    def collate(self, questions: Sequence[Question]) -> Batch:
+        """Questions as a model reads them, with their answers."""
+        return collate([self.tokens(q) for q in questions], [self._id_of[q.answer] for q in questions])
+
+    @cached_property
+    def _id_of(self) -> dict[str, int]:
+        return {symbol: id for id, symbol in enumerate(self.vocabulary.symbols)}
 
 
 def ids_of(question: Question, id_of: Mapping[str, int]) -> list[int]:

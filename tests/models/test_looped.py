@@ -18,8 +18,6 @@ from looplm.models import build_model
 from looplm.models.body import Thoughts
 from looplm.models.looped import LoopLM
 from looplm.think.batched import Thinking
-from looplm.train.config import TrainingConfig
-from looplm.train.optimizer import make_optimizer
 
 
 # float64: sums of at most a few hundred products of numbers near 1, over at most 5 loops of 3 layers (architecture, Questions)
@@ -267,16 +265,6 @@ def test_static_model_is_one_pass_through_unshared_layers(model: LoopLM, tokens:
     for layer in model.block.layers:
         x = layer(x, view, lambda keys, values: (keys, values))
     assert_close(model(tokens, 1)[0], model.logits(x))
-
-
-@pytest.mark.spec("training.rates")
-@pytest.mark.parametrize("share", [1.0, 4.0])
-def test_the_embedding_learns_at_its_own_rate(share: float) -> None:
-    model = LoopLM(ModelConfig(vocab_size=9, width=4, heads=2, mlp_width=4, embedding_rate=share))
-    groups = make_optimizer(model, TrainingConfig()).param_groups
-    shares = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
-    assert shares == {id(p): share if p is model.embedding.weight else 1.0 for p in model.parameters()}
-    assert ("training.rates" in model.config.clauses()) == (share != 1)
 
 
 def test_a_cache_with_too_few_loops_is_refused() -> None:

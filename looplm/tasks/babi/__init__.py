@@ -19,20 +19,20 @@ from looplm.stories.rows import (
     PAD,
     QUESTION_END,
     Part,
+    StoryRows,
     collate,
-    ids_of,
     parse_question,
     spread,
     text_of,
 )
-from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
+from looplm.task import Batch, Suite, Vocabulary, check_count
 
 MOST_EMPTY = 8
 """Empty facts that training puts into a story."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Babi:
+class Babi(StoryRows):
     """One task of bAbI, from the official training file, of which whole stories are held out.
 
     Source: Weston et al. 2015, Towards AI-complete question answering, arXiv:1502.05698; the files v1.2.
@@ -85,7 +85,7 @@ class Babi:
     @property
     def example(self) -> str:
         """The shortest held-out question with its story, of equals the first."""
-        return text_of(min(questions_of(self._stories, self.part), key=lambda question: len(self._tokens(question))))
+        return text_of(min(questions_of(self._stories, self.part), key=lambda question: len(self.tokens(question))))
 
     def batch(self, rows: range, draw: Draw) -> Batch:
         """Questions of training stories, one a row, drawn evenly.
@@ -109,7 +109,7 @@ class Babi:
         if not self.path:
             return collate([[FACT_END, QUESTION_END]], [PAD])
         measures: tuple[Callable[[Question], int], ...] = (
-            lambda question: len(self._tokens(question)),
+            lambda question: len(self.tokens(question)),
             lambda question: len(question.facts),
             lambda question: max(map(len, (*question.facts, question.words))),
         )
@@ -152,20 +152,6 @@ class Babi:
             InputError: as for a batch.
         """
         return self._questions["training"]
-
-    def prompt(self, text: str) -> Prompt:
-        """A story and its question, sentences closed by `.` and the question by `?`.
-
-        Raises:
-            InputError: if it is anything else, or has a word that the stories do not have.
-
-        Spec: [reasoning.text][].
-        """
-        return Prompt(self._tokens(parse_question(text)), slots=1)
-
-    def answer(self, ids: Sequence[int]) -> str:
-        """The answer as the file has it."""
-        return " ".join(self.vocabulary.symbols[id] for id in ids)
 
     def right(self, text: str) -> str | None:
         """The answer of the file, if it has this story and question."""
@@ -212,17 +198,6 @@ class Babi:
     @cached_property
     def _most_facts(self) -> int:
         return max(len(question.facts) for question in self._questions["training"])
-
-    @cached_property
-    def _id_of(self) -> dict[str, int]:
-        return {symbol: id for id, symbol in enumerate(self.vocabulary.symbols)}
-
-    def _tokens(self, question: Question) -> list[int]:
-        return ids_of(question, self._id_of)
-
-    def collate(self, questions: Sequence[Question]) -> Batch:
-        """Questions as a model reads them, with their answers."""
-        return collate([self._tokens(q) for q in questions], [self._id_of[q.answer] for q in questions])
 
 
 def _vocabulary(stories: Sequence[Story]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,8 +1,7 @@
 """Stories of our own, of several tasks of bAbI and in two languages at once; each is drawn anew, and none is in a file."""
 
 from bisect import bisect
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from itertools import accumulate
 from itertools import count as upwards
 from typing import Annotated, Self
@@ -22,14 +21,13 @@ from looplm.stories.rows import (
     PAD,
     QUESTION_END,
     Part,
-    collate,
-    ids_of,
+    StoryRows,
     parse_question,
     spread,
     text_of,
 )
 from looplm.stories.solve import solve
-from looplm.task import Batch, Prompt, Suite, Vocabulary, check_count
+from looplm.task import Batch, Suite, Vocabulary, check_count
 
 MOST_FACTS = 24
 """Of a story."""
@@ -40,7 +38,7 @@ _TRIES = 100
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Stories:
+class Stories(StoryRows):
     """Questions about stories drawn by rule, one story a row; which are held out follows from their text.
 
     Spec: [reasoning.drawn][], [reasoning.text][], [reasoning.answer][], [reasoning.solved][].
@@ -93,7 +91,7 @@ class Stories:
     def example(self) -> str:
         """A short held-out story of the last task, with its question."""
         few = self.questions(self.languages[0], self.numbers[-1], 9, seed=0)
-        return text_of(min(few, key=lambda question: len(self._tokens(question))))
+        return text_of(min(few, key=lambda question: len(self.tokens(question))))
 
     def batch(self, rows: range, draw: Draw) -> Batch:
         """Questions of stories for training; each row has a task and a language of its own.
@@ -151,20 +149,6 @@ class Stories:
                 raise InputError(f"of task {number} too few stories differ for {count:,} held-out ones; ask for fewer.")
         return list(found.values())
 
-    def prompt(self, text: str) -> Prompt:
-        """A story and its question, sentences closed by `.` and the question by `?`.
-
-        Raises:
-            InputError: if it is anything else, or has a word that the stories do not have.
-
-        Spec: [reasoning.text][].
-        """
-        return Prompt(self._tokens(parse_question(text)), slots=1)
-
-    def answer(self, ids: Sequence[int]) -> str:
-        """The answer as a file would have it."""
-        return " ".join(self.vocabulary.symbols[id] for id in ids)
-
     def right(self, text: str) -> str | None:
         """The answer that follows, where the solver reads every sentence and one follows."""
         found = solve(parse_question(text))
@@ -183,17 +167,6 @@ class Stories:
         spoken = self.languages[int(language * len(self.languages))]
         tries = (drawn(of, spoken, draw.of(f"try {again}"), row) for again in upwards())
         return next(question for question in tries if part_of(text_of(question)) == "training")
-
-    def _tokens(self, question: Question) -> list[int]:
-        return ids_of(question, self._id_of)
-
-    def collate(self, questions: Sequence[Question]) -> Batch:
-        """Questions as a model reads them, with their answers."""
-        return collate([self._tokens(q) for q in questions], [self._id_of[q.answer] for q in questions])
-
-    @cached_property
-    def _id_of(self) -> dict[str, int]:
-        return {symbol: id for id, symbol in enumerate(self.vocabulary.symbols)}
 
 
 def drawn(number: int, language: Language, draw: Draw, row: int) -> Question:
