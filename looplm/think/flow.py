@@ -80,22 +80,23 @@ class Flow:
 
         Spec: [architecture.flow][].
         """
+        within = {made.call[:above] for made in self.made for above in range(1, min(len(made.call), depth))}
+        calls = {made.number: () if made.call[:depth] in within else made.call[:depth] for made in self.made}
         origin: dict[int, frozenset[str]] = {}
         rows: dict[str, list[Made]] = {}
         reads: dict[str, dict[str, None]] = {}
         for made in self.made:
-            call = made.call[:depth][-1] if made.call else ""
-            came = [origin[number] for number in made.inputs]
-            known: frozenset[str] = frozenset().union(*came)
-            if made.operation in GIVEN:
-                origin[made.number] = frozenset({"tokens"} if made.operation == "tokens" else ())
+            known: frozenset[str] = frozenset().union(*(origin[number] for number in made.inputs))
+            if made.operation == "tokens":
+                known = frozenset({"tokens"})
+            if not calls[made.number]:  # given, or made between the calls that are shown: what it was made of counts
+                origin[made.number] = known
                 continue
-            origin[made.number] = frozenset({call}) if call else known
-            if call:
-                rows.setdefault(call, []).append(made)
-                reads.setdefault(call, {}).update(dict.fromkeys(sorted(known - {call})))
+            call = calls[made.number][-1]
+            origin[made.number] = frozenset({call})
+            rows.setdefault(call, []).append(made)
+            reads.setdefault(call, {}).update(dict.fromkeys(sorted(known - {call})))
         by_number = {made.number: made for made in self.made}
-        calls = {made.number: made.call[:depth] for made in self.made}
         leaves = {number for made in self.made for number in made.inputs if calls[number] != calls[made.number]}
         return [
             Step(

@@ -124,6 +124,29 @@ def test_a_call_gives_what_others_read_of_it() -> None:
     assert (step.tensors, step.output) == (3, (2, 3, 4))
 
 
+@pytest.mark.spec("architecture.flow")
+@given(st.integers(1, 4))
+def test_a_call_is_shown_or_its_parts_are(depth: int) -> None:
+    """Layers in a stack of stacks: a sum between two parts belongs to neither, and hides nothing that it was made of."""
+
+    class Sums(nn.Module):
+        def __init__(self, parts: nn.Module) -> None:
+            super().__init__()
+            self.parts = parts
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.parts(x)
+            return x + y
+
+    model = nn.Sequential(Sums(Sums(nn.Linear(2, 2))), nn.Linear(2, 2))
+    with torch.no_grad():
+        x = torch.zeros(1, 2)
+        made = record(model, x, lambda: model(x))
+    steps = {step.call: step.reads for step in Flow("", "", "", (), made).steps(depth)}
+    first = ["0", "0.parts", "0.parts.parts"][min(depth, 3) - 1]
+    assert steps == {first: ("tokens",), "1": tuple(sorted((first, "tokens"))) if depth > 1 else (first,)}
+
+
 def test_a_text_that_is_too_long_is_refused() -> None:
     adder = looplm.load("adder")
     with pytest.raises(InputError, match="a flow is recorded of at most 64 tokens: got"):

@@ -247,7 +247,9 @@ class _Reader:
 
     def wrong(self, wanted: str) -> InputError:
         found = repr(self.words[self.at]) if self.at < len(self.words) else "the end"
-        return InputError(f"word {self.at + 1} of {' '.join(self.words)!r} must be {wanted}: got {found}.")
+        known = self.at >= len(self.words) or self.words[self.at] in forms()[0]
+        hint = "" if known else "; `looplm translate --words` lists all words"
+        return InputError(f"word {self.at + 1} of {' '.join(self.words)!r} must be {wanted}: got {found}{hint}.")
 
 
 def parse(text: str) -> Sentence:
@@ -258,7 +260,9 @@ def parse(text: str) -> Sentence:
 
     Spec: [translation.refused][], [translation.english][].
     """
-    words = text.replace(":", " ").rstrip(". ").split()
+    words = ["I" if word in ("i", "I") else word.lower() for word in text.replace(":", " ").rstrip(". ").split()]
+    if not words:
+        raise InputError("the text is empty; write a sentence, such as 'I love you'.")
     reader = _Reader(words)
     level: Level = next((each for each in LEVELS if reader.take((each,))), "plain")
     adverb, subject = reader.take(ADVERBS), reader.phrase(_SUBJECT_OF)
@@ -273,6 +277,20 @@ def parse(text: str) -> Sentence:
     if reader.at < len(words):
         raise reader.wrong("the last one, or `that` and a clause")
     return Sentence(level, subject, verb, what, tense, negative, adverb, relative)
+
+
+def words_by_kind() -> dict[str, list[str]]:
+    """English words of the grammar as a dictionary lists them, by kind; nouns singular, verbs with their past."""
+    nouns = {"p": "people", "a": "animals", "t": "things", "f": "food", "w": "writings", "l": "places"}
+    return {
+        "levels of speech": list(LEVELS),
+        "pronouns": sorted({form for pronoun in PRONOUNS for form in (pronoun.subject, pronoun.object)}),
+        **{name: sorted(noun.english for noun in NOUNS if noun.kind == kind) for kind, name in nouns.items()},
+        "adjectives": sorted(ADJECTIVES),
+        "adverbs": sorted(ADVERBS),
+        "verbs": sorted(f"{verb.base} ({verb.past})" for verb in VERBS),
+        "others": ["the", "that", "will", "do", "does", "did", "not"],
+    }
 
 
 @lru_cache
@@ -296,6 +314,7 @@ def longest(clauses: int) -> Sentence:
     return max(found, key=length)
 
 
+@lru_cache(maxsize=1)
 def forms() -> tuple[set[str], set[str]]:
     """All English words, and all Korean words between spaces, of sentences of the grammar.
 

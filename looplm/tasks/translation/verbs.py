@@ -14,10 +14,12 @@ from looplm.cli.console import find_device, notes, output
 class Translate:
     """Translate an English sentence of the grammar into Korean, by a model that was trained on it."""
 
-    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+    text: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[TEXT]")] = ""
     """Such as "I love you" or "polite the cat saw the old book"; plain, polite or formal in front is the level of speech."""
     model: str = "translator"
     """A run or a checkpoint of the task translation, or the name of a shipped model."""
+    words: bool = False
+    """List the words that sentences may have, and translate nothing."""
     trace: bool = False
     """Also show, for each syllable, how sure the model is, what else it might write, and which English word it reads most."""
     json: bool = False
@@ -36,9 +38,13 @@ class Translate:
         from looplm.runs.checkpoint import load
         from looplm.task import TASKS
         from looplm.tasks.translation import Translation
-        from looplm.tasks.translation.grammar import parse
+        from looplm.tasks.translation.grammar import parse, words_by_kind
         from looplm.tasks.translation.written import written
 
+        if self.words:
+            for kind, words in words_by_kind().items():
+                output().print(f"{kind}: {', '.join(words)}", markup=False, soft_wrap=True)
+            return 0
         parse(self.text)  # refuse before a model is loaded
         trained = load(self.model, find_device(self.device, self.threads), torch.float32)
         task = trained.recipe.task

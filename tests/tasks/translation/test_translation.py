@@ -7,11 +7,26 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from looplm.cli import main
 from looplm.draws import Draw
 from looplm.errors import InputError
 from looplm.spec import oracle
 from looplm.tasks.translation import END, MAX_SYLLABLES, PAD, TO, Translation, collate, is_unseen
-from looplm.tasks.translation.grammar import LEVELS, NUMBERS, TENSES, Phrase, Sentence, draw, forms, held_out, longest, parse
+from looplm.tasks.translation.grammar import (
+    LEVELS,
+    NUMBERS,
+    TENSES,
+    Phrase,
+    Sentence,
+    draw,
+    forms,
+    held_out,
+    longest,
+    parse,
+    plural_of,
+    third_of,
+    words_by_kind,
+)
 from looplm.tasks.translation.korean import adnominal, conjugate, final_of, particle, with_final
 from looplm.tasks.translation.words import ADJECTIVES, ADVERBS, NOUNS, PRONOUNS, VERBS, Noun, Verb
 
@@ -164,8 +179,13 @@ def test_the_longest_sentence_is_as_long_as_any() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "word 1 of '' must be a pronoun, or `the` and a noun: got the end"),
-        ("I adore you", "word 2 of 'I adore you' must be a verb that fits its subject: got 'adore'"),
+        ("", "the text is empty; write a sentence, such as 'I love you'"),
+        (" . ", "the text is empty"),
+        ("will", r"word 1 of 'will' must be a pronoun, or `the` and a noun: got 'will'\.$"),
+        (
+            "I adore you",
+            "word 2 of .* must be a verb that fits its subject: got 'adore'; `looplm translate --words` lists all words",
+        ),
         ("he love you", "must be a verb that fits its subject: got 'love'"),
         ("I love the zebra", "word 4 of .* must be a noun, or an adjective and a noun: got 'zebra'"),
         ("I love the old", "word 5 of .* must be a noun: got the end"),
@@ -178,6 +198,22 @@ def test_the_longest_sentence_is_as_long_as_any() -> None:
 def test_what_is_no_sentence_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         TASK.prompt(text)
+
+
+@pytest.mark.spec("translation.english")
+@pytest.mark.parametrize("text", ["I love you", "i love you", "I Love You.", "PLAIN I love you", "plain: I love you . "])
+def test_capitals_and_a_full_stop_do_not_count(text: str) -> None:
+    assert TASK.prompt(text) == TASK.prompt("plain I love you")
+
+
+def test_the_words_that_are_listed_are_those_of_the_grammar(capsys: pytest.CaptureFixture[str]) -> None:
+    english, _ = forms()
+    listed = {word for words in words_by_kind().values() for entry in words for word in entry.strip(")").split(" (")}
+    assert listed <= english
+    others = {plural_of(noun.english) for noun in NOUNS} | {third_of(verb.base) for verb in VERBS}
+    assert english == listed | others
+    assert main(["translate", "--words"]) == 0
+    assert "verbs: avoid (avoided), " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
