@@ -97,6 +97,13 @@ def refuse_unwritable(path: Path) -> None:
         raise InputError(f"cannot write {path}: {there} {why}. Give another place.")
 
 
+def refuse_no_figure(path: Path) -> None:
+    """The same for a figure, which is written as .svg and .png whichever of the two its name has, or none."""
+    if path.suffix not in ("", ".svg", ".png"):
+        raise InputError(f"a figure is written as .svg and .png: got {path}; give a name that ends in one of them.")
+    refuse_unwritable(path)
+
+
 def remove_drafts(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left behind below a folder in which nobody else writes."""
     for path in [path for path in folder.rglob(".*") if is_draft(path.name)]:

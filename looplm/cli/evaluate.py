@@ -92,7 +92,7 @@ class Report:
         from looplm.cli.tables import print_comparison
         from looplm.errors import InputError
         from looplm.evaluate.figures import accuracy_figure, save_figure
-        from looplm.files import refuse_existing, refuse_unwritable, to_json, write_file
+        from looplm.files import refuse_existing, refuse_no_figure, to_json, write_file
         from looplm.runs.results import (
             as_markdown,
             comparison_table,
@@ -111,7 +111,7 @@ class Report:
         if self.out:
             refuse_existing(self.out)
         if self.figure:
-            refuse_unwritable(self.figure)
+            refuse_no_figure(self.figure)
         all_results = [result for path in self.summaries for result in read_summary(path)["results"]]
         refuse_twice(all_results)
         if self.out:

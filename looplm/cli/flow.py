@@ -33,14 +33,14 @@ class FlowCommand:
         from looplm.errors import InputError
         from looplm.evaluate.figures import save_figure
         from looplm.evaluate.flow_figure import flow_figure
-        from looplm.files import refuse_unwritable
+        from looplm.files import refuse_no_figure
         from looplm.runs.checkpoint import load, shipped_names
         from looplm.think.flow import flow_of_text
 
         if not 1 <= self.depth <= 9:
             raise InputError(f"`--depth` must be from 1 to 9: got {self.depth}.")
         if self.figure:
-            refuse_unwritable(self.figure)
+            refuse_no_figure(self.figure)
         trained = load(self.model or shipped_names()[0], find_device("cpu"))
         with naming_others(self.model):
             flow = flow_of_text(trained.model, trained.recipe.task, self.text, trained.recipe.halting)

@@ -44,7 +44,7 @@ class PlanCommand:
     def run(self) -> int:
         """Print the plan, a line a number."""
         from looplm.errors import InputError
-        from looplm.files import refuse_unwritable
+        from looplm.files import refuse_no_figure
         from looplm.hardware.detect import find_profile
         from looplm.hardware.plan import make_plan, with_loops
         from looplm.train.workloads import find_workload
@@ -56,7 +56,7 @@ class PlanCommand:
         if not 0 < self.utilization <= 1:
             raise InputError(f"`--utilization` must be above 0 and at most 1: got {self.utilization}.")
         if self.figure:
-            refuse_unwritable(self.figure)
+            refuse_no_figure(self.figure)
         workload, profile = find_workload(self.preset), find_profile(self.profile)
         given = {"batch_size": self.batch, "context_tokens": self.context, "train_tokens": self.tokens}
         if self.loops:

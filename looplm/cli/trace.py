@@ -46,12 +46,12 @@ class Trace:
         """Print the trace, in colour on a terminal."""
         from looplm.cli.tables import print_trace
         from looplm.evaluate.figures import save_figure, trace_figure
-        from looplm.files import refuse_unwritable
+        from looplm.files import refuse_no_figure
         from looplm.runs.checkpoint import load, shipped_names
         from looplm.think.trace import trace_text
 
         if self.figure:
-            refuse_unwritable(self.figure)
+            refuse_no_figure(self.figure)
         trained = load(self.model or shipped_names()[0], find_device("cpu"))
         halting = self.stop.resolve(trained.recipe.halting)
         follows = self.stop.max_loops is None

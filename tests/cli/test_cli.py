@@ -290,3 +290,14 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
     monkeypatch.setattr("looplm.tasks.addition.solve.solve", solve)
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(["solve", "1+1"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["trace", "1+1"], ["flow", "1+1"], ["plan", "looplm-256", "--profile", "h200"], ["report", "x.json"]],
+    ids=lambda words: words[0],
+)
+def test_a_figure_is_svg_and_png(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, *arguments, "--figure", str(tmp_path / "new" / "figure.txt"))
+    assert "a figure is written as .svg and .png: got " in told
+    assert not list(tmp_path.iterdir())

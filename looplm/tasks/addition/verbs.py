@@ -179,14 +179,14 @@ class Depth:
         """Measure each model in turn, then draw."""
         from looplm.errors import InputError
         from looplm.evaluate.figures import save_figure
-        from looplm.files import refuse_existing, refuse_unwritable
+        from looplm.files import refuse_existing, refuse_no_figure
         from looplm.tasks.addition.depth import measure_depth, read_depth
         from looplm.tasks.addition.figures import depth_figure
 
         if not self.runs and not self.figure:
             raise InputError("there is nothing to do: give runs to measure, or --figure to draw the numbers that --out holds.")
         if self.figure:
-            refuse_unwritable(self.figure)
+            refuse_no_figure(self.figure)
         if not 0 <= self.chains <= self.digits:
             raise InputError(f"`--chains` must be from 0 to `--digits` ({self.digits}): got {self.chains}.")
         if self.runs:
