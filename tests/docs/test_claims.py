@@ -49,3 +49,13 @@ def test_what_halting_saves_is_told_of_both_prompts_and_of_uniform_sums() -> Non
 
 def test_missing_data_are_said() -> None:
     assert "`docs/data/nothing.json` is missing" in render.fill("<!-- render: tested nothing -->", "en", Path("page.md"))
+
+
+def test_the_changelog_says_of_shipped_models_what_was_measured() -> None:
+    told = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (result,) = json.loads((ROOT / "looplm/assets/translator/summary.json").read_text(encoding="utf-8"))["results"]
+    one, two = (cell for cell in result["cells"] if cell["set"] == "unseen")
+    assert f"**{one['correct']:,} and {two['correct']:,} of {one['n']:,} sentences with unseen pairs**" in told
+    shares = json.loads((ROOT / "docs/data/ko-tiny.json").read_text(encoding="utf-8"))["shares"]
+    parse, keep = shares["parse"], shares["keep_who_has_what"]
+    assert f"**{parse['right']:,} of {parse['n']:,} sentences right**, {keep['right']} of {keep['n']} stories keep" in told

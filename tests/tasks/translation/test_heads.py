@@ -141,8 +141,11 @@ def test_the_syllables_are_the_answer_and_the_likeliest() -> None:
         assert shares == sorted(shares, reverse=True)
         attention = torch.tensor(syllable["attention"])
         assert attention.shape == (2, 5)
-        torch.testing.assert_close(attention.sum(-1), torch.ones(2), atol=1e-3, rtol=0)
-        assert syllable["reads"]["share"] == pytest.approx(float(attention.mean(0).max()), abs=1e-3)
+        # five shares of four decimals each
+        torch.testing.assert_close(attention.sum(-1), torch.ones(2), atol=5 * 0.5e-4 + 1e-6, rtol=0)
+        assert syllable["reads"]["share"] == pytest.approx(
+            float(attention.mean(0).max()), abs=1.01e-4
+        )  # both rounded to four decimals
 
 
 def test_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
