@@ -2,16 +2,17 @@
 
 from typing import Literal
 
+from looplm.hangul import final, with_particle
+
 Level = Literal["plain", "polite", "formal"]
 Tense = Literal["past", "present", "future"]
 
-_FIRST, _LAST, _FINALS = 0xAC00, 0xD7A3, 28
 FINAL = {"": 0, "ㄴ": 4, "ㄹ": 8, "ㅂ": 17, "ㅆ": 20}
 """Numbers of final consonants that endings bring."""
 _SOFT = {"돕": "도우", "굽": "구우", "듣": "들으", "짓": "지으"}
 """What irregular stems become before ㄴ and ㄹ."""
 _BEFORE_GA = {"나": "내", "저": "제", "너": "네"}
-_PARTICLES = {"topic": ("은", "는"), "subject": ("이", "가"), "object": ("을", "를")}
+_PARTICLES = {"topic": "은", "subject": "이", "object": "을"}
 _ENDINGS = {"plain": "다", "polite": "어요", "formal": "습니다"}
 _FUTURE = {"plain": "것이다", "polite": "거예요", "formal": "것입니다"}
 
@@ -21,9 +22,7 @@ def final_of(word: str) -> int:
 
     Spec: [translation.final][].
     """
-    code = ord(word[-1])
-    assert _FIRST <= code <= _LAST, "the words are Korean"
-    return (code - _FIRST) % _FINALS
+    return final(word[-1])
 
 
 def with_final(word: str, consonant: str) -> str:
@@ -39,10 +38,7 @@ def particle(word: str, role: Literal["topic", "subject", "object"]) -> str:
 
     Spec: [translation.particles][].
     """
-    closed, opened = _PARTICLES[role]
-    if role == "subject":
-        word = _BEFORE_GA.get(word, word)
-    return word + (closed if final_of(word) else opened)
+    return with_particle(_BEFORE_GA.get(word, word) if role == "subject" else word, _PARTICLES[role])
 
 
 def conjugate(stem: str, infinitive: str, tense: Tense, level: Level, *, negative: bool = False) -> str:
